@@ -1,0 +1,25 @@
+//! The edge of the decision ledger: REST, WebSocket events and metrics over one
+//! [`Governance`].
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::panic))]
+
+mod auth;
+mod dto;
+mod edge;
+mod events;
+pub mod governance;
+pub mod metrics;
+mod problem;
+mod quorum;
+mod routes;
+mod server;
+mod settings;
+mod signatures;
+
+pub use edge::{Edge, NoRandomness, RenderMetrics};
+pub use governance::{
+    Alarm, ChangeError, Consistency, Governance, HealthPart, Leadership, Member, MemberRole,
+    MemberState, NewLearner, NodeId, NodeStatus, ReadError, Role, SnapshotError, SnapshotStream,
+    SubmitError, View,
+};
+pub use quorum::{Quorum, QuorumOutlook, VoterChange, outlook};
+pub use settings::{EventLimits, HttpLimits, Settings};

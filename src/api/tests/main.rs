@@ -1,0 +1,23 @@
+//! The edge seen by its clients: a real ledger behind it, real connections in front.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::type_complexity,
+    unreachable_pub
+)]
+
+mod agents;
+mod audit;
+mod client;
+mod cluster;
+mod events;
+mod hostile;
+mod input;
+mod limits;
+mod node;
+mod observed;
+mod proposals;
+mod statements;
+mod votes;
+mod world;

@@ -1,0 +1,142 @@
+//! Encodings are pinned by digest: a change to what is stored or logged is never an accident.
+
+use aegis_crypto::Digest;
+use aegis_ledger::*;
+
+use crate::world::*;
+
+#[test]
+fn entries_encode_as_they_always_did() {
+    let entry = |principal, command| {
+        Entry {
+            principal,
+            request: None,
+            command,
+        }
+        .encode()
+    };
+    let tick = entry(Principal::System, Command::Tick);
+    assert_eq!(hex(&tick), "00000000");
+    let step = entry(
+        agent(1),
+        Command::Step {
+            proposal: ProposalNo(300),
+            step: Step::Cancel,
+        },
+    );
+    assert_eq!(hex(&step), "0002026131000".to_owned() + "8ac0202");
+    let cast = entry(
+        Principal::Voters,
+        Command::Cast(vec![Ballot {
+            jws: "a.b.c".into(),
+            justification: Some("x".into()),
+        }]),
+    );
+    assert_eq!(hex(&cast), "000300090105612e622e630101".to_owned() + "78");
+}
+
+#[test]
+fn what_no_version_wrote_is_refused() {
+    let bytes = Entry {
+        principal: Principal::System,
+        request: None,
+        command: Command::Tick,
+    }
+    .encode();
+    assert!(Entry::decode(&bytes).is_ok());
+    for cut in 0..bytes.len() {
+        assert!(Entry::decode(&bytes[..cut]).is_err());
+    }
+    assert!(
+        Entry::decode(&[&bytes[..], &[0]].concat()).is_err(),
+        "trailing bytes"
+    );
+    assert!(Entry::decode(&[1, 0, 0, 0]).is_err(), "a version to come");
+}
+
+#[test]
+fn a_history_leaves_the_tables_that_it_always_left() {
+    let mut world = World::with_agents(4);
+    let no = world.propose();
+    for (voter, choice) in [
+        (1, Choice::For),
+        (2, Choice::For),
+        (3, Choice::Against),
+        (4, Choice::Abstain),
+    ] {
+        world.now += 1_000;
+        world.cast(voter, no, choice).unwrap();
+    }
+    assert_eq!(world.status(no), Status::Approved);
+    let digest = world.tables.digest();
+    let pinned: Digest = PINNED_STATE.parse().unwrap();
+    assert_eq!(
+        digest, pinned,
+        "the stored formats or the rules changed: old clusters must still replay"
+    );
+}
+
+const PINNED_STATE: &str = "8cd707f1c0263bc695349cb02c6e9e906fdc1272fb662cfcc6d08217ddb59cc0";
+
+/// Snapshots count records by a table's place, and scripts ask for them by its name.
+#[test]
+fn tables_have_a_place_and_a_name_each() {
+    let ids: Vec<_> = Table::ALL.map(Table::id).into();
+    assert_eq!(ids, (0..17).collect::<Vec<u8>>());
+    assert_eq!(Table::from_id(17), None);
+    assert_eq!(
+        Table::ALL.map(Table::name).join(" "),
+        "core agents proposals open_proposals documents electorates tallies ballots \
+         ballots_by_voter closings audit_entries tokens requests request_expiry evidence \
+         events justifications"
+    );
+}
+
+#[test]
+fn events_that_are_no_longer_kept_are_said_to_be_gone() {
+    let tables = world_with_many_events();
+    let core = query::core(&tables).unwrap();
+    let gone = query::events(&tables, 0, 10).unwrap();
+    assert!(matches!(gone, query::Events::Gone { .. }));
+    let oldest = core.events - EVENTS_KEPT;
+    assert!(matches!(
+        query::events(&tables, oldest, 10).unwrap(),
+        query::Events::Page { .. }
+    ));
+    let start = EventPosition {
+        index: LogIndex(0),
+        ordinal: 0,
+    };
+    assert!(query::event_number(&tables, start).unwrap().is_err());
+}
+
+/// Tables as a long history leaves them, without playing it.
+fn world_with_many_events() -> Tables {
+    let mut tables = Tables::default();
+    let total = EVENTS_KEPT + 10;
+    let core = CoreRecord {
+        events: total,
+        ..CoreRecord::default()
+    };
+    let mut changes = vec![core.put(Vec::new())];
+    for number in 10..total {
+        let event = Event {
+            position: EventPosition {
+                index: LogIndex(number),
+                ordinal: 0,
+            },
+            time: LedgerTime(0),
+            kind: EventKind::ProposalUpdated {
+                proposal: ProposalNo(1),
+                status: Status::Voting,
+            },
+        };
+        changes.push(event.put(key::number(number)));
+    }
+    tables.write(changes);
+    tables
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
