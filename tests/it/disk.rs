@@ -6,7 +6,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use reqwest::{Method, StatusCode};
-use serde_json::json;
+use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::ballot::Ballot;
@@ -110,11 +110,19 @@ async fn a_full_disk_refuses_writes_serves_reads_and_recovers() {
     drop(cluster);
 }
 
+/// A proposal that takes about as much space as one may.
+fn large() -> Value {
+    json!({
+        "title": "Large", "description": "", "type": "decision",
+        "content": {"text": "x".repeat(60_000)},
+    })
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_leader_whose_disk_is_full_kills_no_node_and_loses_no_write() {
     let mut cluster = Cluster::init(3);
     let disk = SmallDisk::under(&cluster.node_dir(1).join("store"), 256);
-    let ballot = prepared(&mut cluster, 60).await;
+    let ballot = prepared(&mut cluster, 31).await;
     let to = json!({"to": 1});
     let (status, body) = cluster.post(2, "/cluster/transfer-leader", &to).await;
     assert_eq!(status, StatusCode::OK, "{body}");
@@ -125,26 +133,27 @@ async fn a_leader_whose_disk_is_full_kills_no_node_and_loses_no_write() {
     })
     .await;
 
-    // Another leader may take them. This one refuses, also what others pass on to it.
-    let mut counted = 0;
-    for voter in 1..=30 {
-        let node = u64::from(voter) % 3 + 1;
-        let request = cluster.request(Method::POST, node, "/votes");
-        let answer = Answer::to(request.json(&ballot.vote(voter, "for"))).await;
+    // Another leader may take what this one refuses, and it must refuse also what others
+    // pass on to it. If it took all this, its disk would not have the room.
+    let mut written = 0;
+    for turn in 1..=200 {
+        let node = turn % 3 + 1;
+        let request = cluster.request(Method::POST, node, "/proposals");
+        let answer = Answer::to(request.json(&large())).await;
         if answer.status == StatusCode::CREATED {
-            counted += 1;
+            written += 1;
         } else {
             answer.assert_retry(StatusCode::INSUFFICIENT_STORAGE, "low_space");
         }
     }
     for node in cluster.ids() {
         assert!(cluster.is_alive(node), "node {node} has ended");
-        let results = cluster.results(node, &ballot.proposal).await;
-        assert_eq!(results["results"]["total_votes"], counted);
+        let (_, status) = cluster.get(node, "/status").await;
+        assert_eq!(status["proposals"]["draft"], written, "{status}");
     }
 
     drop(hog);
-    for voter in 31..=60 {
+    for voter in 1..=30 {
         let node = u64::from(voter) % 3 + 1;
         let vote = ballot.vote(voter, "for");
         eventually("the ballot is taken", async || {
@@ -155,7 +164,39 @@ async fn a_leader_whose_disk_is_full_kills_no_node_and_loses_no_write() {
     }
     cluster.assert_states_agree().await;
     let results = cluster.results(1, &ballot.proposal).await;
-    assert_eq!(results["results"]["total_votes"], counted + 30);
+    assert_eq!(results["results"]["total_votes"], 30);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_follower_whose_disk_is_full_ends_and_comes_back() {
+    let mut cluster = Cluster::init(3);
+    let disk = SmallDisk::under(&cluster.node_dir(3).join("store"), 256);
+    cluster.start_all();
+    cluster.ready().await;
+    let to = json!({"to": 1});
+    let (status, body) = cluster.post(2, "/cluster/transfer-leader", &to).await;
+    assert_eq!(status, StatusCode::OK, "{body}");
+    let hog = disk.fill();
+    let mut written = 0;
+    // RocksDB has some space in hand.
+    while cluster.is_alive(3) {
+        assert!(written < 1_000, "its disk takes more than it has");
+        let (status, body) = cluster.post(2, "/proposals", &large()).await;
+        assert_eq!(status, StatusCode::CREATED, "the others go on: {body}");
+        written += 1;
+    }
+    let status = cluster.ended(3).await;
+    assert_eq!(status.code(), Some(aegis_storage::EXIT_CODE), "{status}");
+    let log = read(&cluster.log(3));
+    let last = log.lines().last().unwrap();
+    assert!(
+        last.contains(" ERROR ") && last.contains("the disk is full"),
+        "{last}"
+    );
+    drop(hog);
+    cluster.start_node(3);
+    cluster.node_ready(3).await;
+    cluster.assert_states_agree().await;
 }
 
 const SHIM: &str = r#"

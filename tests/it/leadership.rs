@@ -143,6 +143,50 @@ async fn a_node_that_stops_answers_what_it_took() {
     assert_nothing_lost(&cluster, leader % 3 + 1, &outcome, &ballots).await;
 }
 
+/// A client that makes a connection for each ballot, until none is accepted any more. Says
+/// what became of a ballot that was sent and not answered.
+async fn cast_until_refused(
+    url: String,
+    votes: Vec<Value>,
+    cast: Arc<AtomicUsize>,
+) -> Option<String> {
+    let http = reqwest::Client::builder()
+        .timeout(Duration::from_secs(12))
+        .pool_max_idle_per_host(0)
+        .build()
+        .unwrap();
+    for vote in votes.iter().cycle() {
+        match http.post(&url).json(vote).send().await {
+            Ok(answer) if answer.status().is_success() => cast.fetch_add(1, Ordering::Relaxed),
+            Ok(answer) => return Some(answer.status().to_string()),
+            Err(error) if error.is_connect() => return None,
+            Err(error) => return Some(format!("{error:?}")),
+        };
+    }
+    unreachable!("a cycle has no end")
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_that_stops_refuses_connections_and_drops_none() {
+    let (mut cluster, ballots) = prepared(240, 1).await;
+    let leader = cluster.leader().await;
+    let cast = Arc::new(AtomicUsize::new(0));
+    let mut clients = JoinSet::new();
+    for client in 0..12 {
+        let voters = (1..=240).filter(|voter| voter % 12 == client);
+        let votes = voters.map(|voter| ballots[0].vote(voter, "for")).collect();
+        let url = cluster.url(leader, "/votes");
+        clients.spawn(cast_until_refused(url, votes, Arc::clone(&cast)));
+    }
+    eventually("the clients are at work", || {
+        std::future::ready((cast.load(Ordering::Relaxed) >= 100).then_some(()))
+    })
+    .await;
+    cluster.stop(leader).await;
+    let dropped: Vec<_> = clients.join_all().await.into_iter().flatten().collect();
+    assert_eq!(dropped, Vec::<String>::new());
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_transfer_that_cannot_be_is_refused() {
     let (mut cluster, _) = prepared(3, 1).await;
