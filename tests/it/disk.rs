@@ -77,6 +77,18 @@ impl Drop for SmallDisk {
     }
 }
 
+/// A node asks for its free space not more often than it must.
+async fn knows_that_it_is_full(cluster: &Cluster, node: u64) {
+    eventually("the node knows that its disk is full", async || {
+        let status = cluster.status(node).await?;
+        status["alarms"]
+            .to_string()
+            .contains("low_space")
+            .then_some(())
+    })
+    .await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_full_disk_refuses_writes_serves_reads_and_recovers() {
     let place = TempDir::new().unwrap();
@@ -88,11 +100,9 @@ async fn a_full_disk_refuses_writes_serves_reads_and_recovers() {
     assert_eq!(status, StatusCode::CREATED, "{body}");
 
     let hog = disk.fill();
-    let refused = eventually("writes are refused", || async {
-        let (status, body) = cluster.post(1, "/votes", &ballot.vote(2, "for")).await;
-        (status == StatusCode::INSUFFICIENT_STORAGE).then_some(body)
-    })
-    .await;
+    knows_that_it_is_full(&cluster, 1).await;
+    let (status, refused) = cluster.post(1, "/votes", &ballot.vote(2, "for")).await;
+    assert_eq!(status, StatusCode::INSUFFICIENT_STORAGE, "{refused}");
     assert_eq!(refused["code"], "low_space", "{refused}");
     assert_eq!(
         cluster.results(1, &ballot.proposal).await["results"]["total_votes"],
@@ -127,11 +137,7 @@ async fn a_leader_whose_disk_is_full_kills_no_node_and_loses_no_write() {
     let (status, body) = cluster.post(2, "/cluster/transfer-leader", &to).await;
     assert_eq!(status, StatusCode::OK, "{body}");
     let hog = disk.fill();
-    eventually("the leader knows that its disk is full", async || {
-        let status = cluster.status(1).await?;
-        status.to_string().contains("low_space").then_some(())
-    })
-    .await;
+    knows_that_it_is_full(&cluster, 1).await;
 
     // Another leader may take what this one refuses, and it must refuse also what others
     // pass on to it. If it took all this, its disk would not have the room.
