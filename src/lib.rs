@@ -12,5 +12,5 @@ pub mod local;
 pub mod machine;
 pub mod node;
 pub mod observe;
-pub mod secrets;
+pub mod random;
 pub mod telemetry;

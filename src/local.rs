@@ -16,7 +16,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use crate::config::{Config, ConfigError, LogFormat, LogLevel};
 use crate::node::{Ended, Node, member, read_genesis};
-use crate::{secrets, telemetry};
+use crate::{random, telemetry};
 
 /// This binary.
 pub struct Binary;
@@ -99,7 +99,7 @@ impl Local for Binary {
     }
 
     fn create_store(&self, dir: &Path, cluster_id: Digest, node: u64) -> Result<(), Failure> {
-        let store_id = secrets::random().map_err(Failure::context("cannot draw a random id"))?;
+        let store_id = random::draw().map_err(Failure::context("cannot draw a random id"))?;
         let identity = Identity {
             cluster_id,
             node_id: node,
@@ -221,7 +221,7 @@ fn restore(file: &Path, nodes: &[PathBuf]) -> Result<Restored> {
             cluster_id: header.cluster_id,
             node_id: config.node.id,
             incarnation,
-            store_id: secrets::random().context("cannot draw a random id")?,
+            store_id: random::draw().context("cannot draw a random id")?,
         };
         let dir = &config.storage.dir;
         aegis_storage::restore(file, dir, &identity, &beginning.applied, &beginning.purged)
@@ -239,7 +239,7 @@ fn restore(file: &Path, nodes: &[PathBuf]) -> Result<Restored> {
 /// share, so that their nodes refuse each other.
 fn draw_incarnation(before: u64) -> Result<u64> {
     let step = u64::from(u32::from_be_bytes(
-        secrets::random().context("cannot draw an incarnation")?,
+        random::draw().context("cannot draw an incarnation")?,
     ));
     before
         .checked_add(step.max(1))

@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use aegis_api::metrics::Exporter;
+use aegis_cli::secret;
 use aegis_ledger::{Command, Entry, Genesis, LedgerTime, Principal, query};
 use aegis_peers::{
     ClusterId, Credentials, Endpoint, Identity, Incarnation, Limits, NodeId, PeerServer, Peers,
@@ -32,7 +33,6 @@ use crate::edge::{self, Serving};
 use crate::governance::{self, Gate, NodeGovernance};
 use crate::machine::{LedgerMachine, Progress};
 use crate::observe::{self, Observers};
-use crate::secrets;
 
 /// How long a leader that is told to stop may take to hand over: many times what it takes.
 /// A target that stops as well never leads, and is not waited for longer.
@@ -125,7 +125,7 @@ impl Node {
             progress: progress.clone(),
         }));
         let stop_edge = CancellationToken::new();
-        let serving = serve_edge(config.clone(), governance, metrics, stop_edge.clone());
+        let serving = serve_edge(config.clone(), governance, metrics.clone(), stop_edge.clone());
         let edge = edge
             .spawn(serving)
             .await
@@ -140,7 +140,12 @@ impl Node {
         let tasks = vec![
             tokio::spawn(keeper.clone().tick(progress)),
             tokio::spawn(keeper.begin_incarnation()),
-            tokio::spawn(observe::watch(Arc::clone(&raft), store, stop_tasks.clone())),
+            tokio::spawn(observe::watch(
+                Arc::clone(&raft),
+                store,
+                metrics,
+                stop_tasks.clone(),
+            )),
         ];
         tracing::info!(node = config.node.id, name = %config.node.name, api = %config.api.listen, "node started");
         Ok(Self {
@@ -217,7 +222,7 @@ fn credentials(config: &Config, genesis: &Genesis) -> Result<Credentials> {
     let read = |path: &PathBuf| {
         std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))
     };
-    let key = secrets::read(&config.peers.key)?;
+    let key = secret::read(&config.peers.key)?;
     let credentials = Credentials::from_pem(
         &read(&config.peers.authority)?,
         &read(&config.peers.certificate)?,

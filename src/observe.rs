@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use aegis_api::metrics as catalogue;
+use aegis_api::metrics::{self as catalogue, Exporter};
 use aegis_ledger::{Choice, CoreRecord, Event, EventKind, Outcome, Ppb, Status};
 use aegis_raft::{MemberRole, MemberState, RaftNode};
 use aegis_storage::{AppliedReport, Store, SyncedReport};
@@ -238,11 +238,26 @@ impl LedgerMetrics {
 }
 
 /// Samples what has no event of its own, until `stop`.
-pub async fn watch(raft: Arc<RaftNode>, store: Store, stop: CancellationToken) {
+pub async fn watch(
+    raft: Arc<RaftNode>,
+    store: Store,
+    metrics: Exporter,
+    stop: CancellationToken,
+) {
     tokio::select! {
         () = stop.cancelled() => {}
         () = watch_leader(&raft) => {}
         () = watch_state(&raft, &store) => {}
+        () = keep_up(&metrics) => {}
+    }
+}
+
+/// Keeps what nobody scrapes from piling up.
+async fn keep_up(metrics: &Exporter) {
+    let mut ticks = sampling();
+    loop {
+        ticks.tick().await;
+        metrics.run_upkeep();
     }
 }
 
