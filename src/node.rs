@@ -125,7 +125,12 @@ impl Node {
             progress: progress.clone(),
         }));
         let stop_edge = CancellationToken::new();
-        let serving = serve_edge(config.clone(), governance, metrics.clone(), stop_edge.clone());
+        let serving = serve_edge(
+            config.clone(),
+            governance,
+            metrics.clone(),
+            stop_edge.clone(),
+        );
         let edge = edge
             .spawn(serving)
             .await

@@ -238,12 +238,7 @@ impl LedgerMetrics {
 }
 
 /// Samples what has no event of its own, until `stop`.
-pub async fn watch(
-    raft: Arc<RaftNode>,
-    store: Store,
-    metrics: Exporter,
-    stop: CancellationToken,
-) {
+pub async fn watch(raft: Arc<RaftNode>, store: Store, metrics: Exporter, stop: CancellationToken) {
     tokio::select! {
         () = stop.cancelled() => {}
         () = watch_leader(&raft) => {}

@@ -1,9 +1,9 @@
 //! Accepting connections: a cap, an answer for those beyond it, and an orderly end.
 //!
-//! A listener ends in three steps. It stops accepting, and busy connections close after
-//! their next answer, which says so: a client that reuses a connection never finds it shut
-//! under its request. After [`HttpLimits::linger`](crate::HttpLimits::linger) idle
-//! connections are closed. After
+//! A listener ends in three steps. It takes what waits to be accepted and then no more, and
+//! busy connections close after their next answer, which says so: a client that reuses a
+//! connection never finds it shut under its request. After
+//! [`HttpLimits::linger`](crate::HttpLimits::linger) idle connections are closed. After
 //! [`HttpLimits::drain_timeout`](crate::HttpLimits::drain_timeout) what is left is cut.
 
 use std::io;
@@ -23,6 +23,8 @@ use crate::problem::Problem;
 
 /// How long to wait after an accept that failed for lack of descriptors or memory.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// Connections that tokio lets the kernel hold for a listener.
+const BACKLOG: usize = 1024;
 /// The most refused connections that are being told so; more are closed without a word.
 const REFUSALS_MAX: usize = 64;
 /// How long a refused client may take to read that it is.
@@ -97,12 +99,18 @@ async fn accept<F>(
     let refusals = Arc::new(Semaphore::new(REFUSALS_MAX));
     let open = CONNECTIONS.with([("listener", bounds.name)]);
     let refused = CONNECTIONS_REFUSED.with([("listener", bounds.name)]);
+    // Connections that the kernel took before the stop may carry a request already: they are
+    // served, too, but those that come ever after are not.
+    let mut queued_max = BACKLOG;
     loop {
         let accepted = tokio::select! {
             biased;
+            accepted = listener.accept(), if queued_max > 0 => accepted,
             () = stages.stop.cancelled() => return,
-            accepted = listener.accept() => accepted,
         };
+        if stages.stop.is_cancelled() {
+            queued_max -= 1;
+        }
         let stream = match accepted {
             Ok((stream, _)) => stream,
             Err(error) if is_of_one_client(&error) => continue,
