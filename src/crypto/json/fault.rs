@@ -35,7 +35,7 @@ pub fn refuse<E: de::Error>(words: impl fmt::Display) -> E {
 /// Words of our own, also for [`de::Visitor::expecting`].
 ///
 /// They are marked only in the alternate form (`{:#}`), for which nobody asks but
-/// [`Fault`], so that other deserializers show them as they are.
+/// `Fault`, so that other deserializers show them as they are.
 pub struct Own<T>(pub T);
 
 impl<T: fmt::Display> fmt::Display for Own<T> {
