@@ -242,17 +242,7 @@ pub async fn watch(raft: Arc<RaftNode>, store: Store, metrics: Exporter, stop: C
     tokio::select! {
         () = stop.cancelled() => {}
         () = watch_leader(&raft) => {}
-        () = watch_state(&raft, &store) => {}
-        () = keep_up(&metrics) => {}
-    }
-}
-
-/// Keeps what nobody scrapes from piling up.
-async fn keep_up(metrics: &Exporter) {
-    let mut ticks = sampling();
-    loop {
-        ticks.tick().await;
-        metrics.run_upkeep();
+        () = watch_state(&raft, &store, &metrics) => {}
     }
 }
 
@@ -274,15 +264,19 @@ async fn watch_leader(raft: &RaftNode) {
     }
 }
 
-async fn watch_state(raft: &RaftNode, store: &Store) {
+async fn watch_state(raft: &RaftNode, store: &Store, metrics: &Exporter) {
     let mut ticks = sampling();
     let mut sampler = Sampler::new();
     loop {
         ticks.tick().await;
         sampler.sample_raft(raft);
-        let disk = store.clone();
-        let sampled = tokio::task::spawn_blocking(move || (disk.space(), disk.stats())).await;
-        match sampled {
+        let (disk, metrics) = (store.clone(), metrics.clone());
+        let sampled = tokio::task::spawn_blocking(move || {
+            // Or what nobody scrapes piles up. It takes a while under load.
+            metrics.run_upkeep();
+            (disk.space(), disk.stats())
+        });
+        match sampled.await {
             Ok((Ok(space), Ok(stats))) => {
                 sampler.disk_free.set(value(space.free_bytes));
                 sampler.storage.set(value(stats.disk_bytes));

@@ -95,11 +95,7 @@ async fn cast_until_told(
             .headers()
             .get("connection")
             .is_some_and(|c| c == "close");
-        let status = answer.status();
-        let body: Value = answer.json().await.unwrap();
-        assert!(status.is_success(), "{status} {body}");
-        let receipt = body["vote_id"].as_str().unwrap().to_owned();
-        receipts.insert(name.clone(), receipt);
+        receipts.insert(name.clone(), receipt(answer).await);
         cast.fetch_add(1, Ordering::Relaxed);
         if is_last {
             break;
@@ -110,6 +106,14 @@ async fn cast_until_told(
 
 /// Vote ids by `proposal/voter`.
 type Receipts = BTreeMap<String, String>;
+
+/// The vote id of an answer, which must be a receipt.
+async fn receipt(answer: reqwest::Response) -> String {
+    let status = answer.status();
+    let body: Value = answer.json().await.unwrap();
+    assert!(status.is_success(), "{status} {body}");
+    body["vote_id"].as_str().unwrap().to_owned()
+}
 
 /// Stops the leader while clients cast ballots there. What they have receipts for is counted.
 async fn stops_under_load<F>(client: impl Fn(String, Vec<(String, Value)>, Arc<AtomicUsize>) -> F)
@@ -175,11 +179,7 @@ async fn cast_until_refused(
                 break;
             }
         };
-        let status = answer.status();
-        let body: Value = answer.json().await.unwrap();
-        assert!(status.is_success(), "{status} {body}");
-        let receipt = body["vote_id"].as_str().unwrap().to_owned();
-        receipts.insert(name.clone(), receipt);
+        receipts.insert(name.clone(), receipt(answer).await);
         cast.fetch_add(1, Ordering::Relaxed);
     }
     receipts
