@@ -8,6 +8,7 @@ pub mod config;
 pub mod edge;
 pub mod governance;
 pub mod layers;
+mod lines;
 pub mod local;
 pub mod machine;
 pub mod node;

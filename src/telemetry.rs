@@ -2,9 +2,10 @@
 //!
 //! A text line is `<time> <LEVEL> <target>: <message> key=value ...`; the ledger's own
 //! events read `<time> <EVENT> <principal> key=value ...`, so that
-//! `grep 'VOTE_CAST member-017 '` finds a voter's ballots. A writer thread takes the lines
-//! from a bounded queue; when the disk cannot keep up, lines are dropped and counted
-//! rather than votes delayed. Errors do not wait in that queue: the process may end on one.
+//! `grep 'VOTE_CAST member-017 '` finds a voter's ballots. Lines gather in a bounded buffer
+//! (see [`lines`](crate::lines)); when the disk cannot keep up, they are dropped and counted
+//! rather than votes delayed. Errors are on their way before the caller goes on: the process
+//! may end on one.
 
 use std::backtrace::{Backtrace, BacktraceStatus};
 use std::fmt::{self, Write as _};
@@ -13,25 +14,18 @@ use std::io;
 use std::os::unix::fs::OpenOptionsExt;
 use std::panic::{self, PanicHookInfo};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 use aegis_ledger::{Event, EventKind, Outcome};
-use tracing::Level;
 use tracing::field::{Field, Visit};
-use tracing_appender::non_blocking::{ErrorCounter, NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::format::Writer;
-use tracing_subscriber::fmt::writer::{BoxMakeWriter, MakeWriterExt};
 use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
 use tracing_subscriber::registry::LookupSpan;
 
+use crate::lines::{LineWriter, Lines};
+
 /// The target of the ledger's own events.
 const EVENTS: &str = "aegis::event";
-/// The most lines that wait for the writer.
-const LINES_QUEUED_MAX: usize = 65_536;
-/// Bytes of lines that are written at once.
-const WRITE_BUFFER_BYTES: usize = 64 * 1024;
-
 /// How lines look.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Format {
@@ -62,23 +56,24 @@ pub enum TelemetryError {
         #[source]
         source: io::Error,
     },
+    /// There is no thread to write with.
+    #[error("cannot start the thread that writes logs")]
+    Thread(#[source] io::Error),
     /// Logs were set up before.
     #[error("logs are set up already")]
     Twice,
 }
 
-/// Keeps the writer alive; dropping it writes what is queued.
-#[derive(Debug)]
+/// Keeps the writer alive; dropping it writes what waits.
 pub struct Logs {
-    _writer: WorkerGuard,
-    dropped: ErrorCounter,
+    writer: LineWriter,
 }
 
 impl Logs {
-    /// Lines that were dropped because the writer could not keep up.
+    /// Lines that were lost because the writer could not keep up, or could not write.
     #[must_use]
     pub fn lines_dropped(&self) -> usize {
-        self.dropped.dropped_lines()
+        self.writer.dropped()
     }
 }
 
@@ -86,49 +81,30 @@ impl Logs {
 /// is made 0640.
 ///
 /// # Errors
-/// A filter that does not parse, or a file that cannot be opened.
+/// A filter that does not parse, a file that cannot be opened, or no thread to be had.
 pub fn init(filter: &str, format: Format, file: Option<&Path>) -> Result<Logs, TelemetryError> {
     let filter = EnvFilter::try_new(filter).map_err(|source| TelemetryError::Filter {
         filter: filter.to_owned(),
         source,
     })?;
-    let builder = NonBlockingBuilder::default()
-        .buffered_lines_limit(LINES_QUEUED_MAX)
-        .lossy(true);
-    let (writer, guard, direct) = match file {
-        None => {
-            let (writer, guard) = builder.finish(buffered(io::stderr()));
-            (writer, guard, BoxMakeWriter::new(io::stderr))
-        }
+    let out: Box<dyn io::Write + Send> = match file {
+        None => Box::new(io::stderr()),
         Some(path) => {
             let opened = OpenOptions::new()
                 .append(true)
                 .create(true)
                 .mode(0o640)
                 .open(path);
-            let failed = |source| TelemetryError::File {
+            Box::new(opened.map_err(|source| TelemetryError::File {
                 path: path.to_owned(),
                 source,
-            };
-            let opened = opened.map_err(failed)?;
-            let direct = Arc::new(opened.try_clone().map_err(failed)?);
-            let (writer, guard) = builder.finish(buffered(opened));
-            (writer, guard, BoxMakeWriter::new(direct))
+            })?)
         }
     };
-    let logs = Logs {
-        _writer: guard,
-        dropped: writer.error_counter(),
-    };
-    let writer = direct.with_max_level(Level::ERROR).or_else(writer);
-    install(filter, format, BoxMakeWriter::new(writer))?;
+    let (writer, lines) = LineWriter::spawn(out).map_err(TelemetryError::Thread)?;
+    install(filter, format, lines)?;
     panic::set_hook(Box::new(log_panic));
-    Ok(logs)
-}
-
-/// The writer's thread flushes when no line waits, so that under load many go out at once.
-fn buffered<W: io::Write>(sink: W) -> io::BufWriter<W> {
-    io::BufWriter::with_capacity(WRITE_BUFFER_BYTES, sink)
+    Ok(Logs { writer })
 }
 
 /// Whatever becomes of a panic, it is in the logs.
@@ -145,10 +121,10 @@ fn log_panic(info: &PanicHookInfo<'_>) {
     );
 }
 
-fn install(filter: EnvFilter, format: Format, writer: BoxMakeWriter) -> Result<(), TelemetryError> {
+fn install(filter: EnvFilter, format: Format, lines: Lines) -> Result<(), TelemetryError> {
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
-        .with_writer(writer)
+        .with_writer(lines)
         .with_ansi(false);
     match format {
         Format::Text => builder.event_format(TextLine).try_init(),
