@@ -12,6 +12,11 @@ use tokio::sync::watch;
 use crate::observe::LedgerMetrics;
 use crate::telemetry;
 
+/// The largest command that is surely applied soon, in bytes.
+const BRIEF_BYTES_MAX: usize = 4 << 10;
+/// The most agents with which a small command is surely applied soon.
+const BRIEF_AGENTS_MAX: u32 = 10_000;
+
 /// What others follow of the ledger's progress.
 #[derive(Clone, Debug)]
 pub struct Progress {
@@ -89,6 +94,16 @@ impl Machine for LedgerMachine {
             changes: applied.changes,
             answer,
         })
+    }
+
+    /// A small command's work is bounded by the number of agents, unless proposals close
+    /// before it.
+    fn is_brief(&self, entry: &aegis_raft::Entry) -> bool {
+        entry.payload.len() <= BRIEF_BYTES_MAX
+            && self.ledger.as_ref().is_some_and(|ledger| {
+                ledger.core().agents <= BRIEF_AGENTS_MAX
+                    && !ledger.is_due(LedgerTime(entry.stamp_ms))
+            })
     }
 
     fn committed(&mut self, _: Position) {

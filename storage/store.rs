@@ -190,6 +190,13 @@ impl Store {
         log::read(&self.inner.queue, &self.inner.database, range, bytes_max)
     }
 
+    /// Whether the log is written up to `index`, so that [`Store::commit_state`] need not wait
+    /// for it.
+    #[must_use]
+    pub fn is_written(&self, index: u64) -> bool {
+        self.inner.queue.is_written(index)
+    }
+
     /// Writes the changes of applied entries and the applied position in one batch, which
     /// [`Store::tables`] and later [`View`]s show. It first waits until the log is written
     /// up to `applied.index`, so that no crash leaves the tables ahead of the log; it does

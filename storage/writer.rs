@@ -153,6 +153,11 @@ pub(crate) struct State {
 }
 
 impl State {
+    /// The ticket that must be written before the position `applied` may be.
+    fn ticket_of(&self, applied: u64) -> Ticket {
+        self.log.ticket_of(applied).unwrap_or(0)
+    }
+
     /// Whether anything waits that is worth a batch of its own. A committed position is not,
     /// and one that stands last is replaced by the next, so that only one can be alone.
     fn has_work(&self) -> bool {
@@ -289,10 +294,16 @@ impl Queue {
         Ok(())
     }
 
+    /// Whether [`Queue::wait_written`] would not wait.
+    pub(crate) fn is_written(&self, applied: u64) -> bool {
+        let state = self.lock();
+        state.written >= state.ticket_of(applied)
+    }
+
     /// Waits until the log is written up to `applied`, if it has such an entry.
     pub(crate) fn wait_written(&self, applied: u64) -> Result<(), Stopped> {
         let state = self.lock();
-        let ticket = state.log.ticket_of(applied).unwrap_or(0);
+        let ticket = state.ticket_of(applied);
         let state = self
             .progress
             .wait_while(state, |state| !state.is_stopped && state.written < ticket)

@@ -402,6 +402,13 @@ impl Ledger {
         self.due.first().map(|(due, _)| *due)
     }
 
+    /// Whether an entry stamped so finds a proposal to close first.
+    #[must_use]
+    pub fn is_due(&self, stamp: LedgerTime) -> bool {
+        let time = self.core.time.max(stamp);
+        self.next_due().is_some_and(|due| due < time)
+    }
+
     /// How many proposals are not closed.
     #[must_use]
     pub fn open_proposals(&self) -> usize {

@@ -32,6 +32,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::panic))]
 
 mod admission;
+mod applier;
 mod change;
 mod clock;
 mod clock_check;

@@ -1,7 +1,7 @@
 //! What the node replicates: a deterministic machine, and the contract between it and this
 //! crate.
 //!
-//! Entries are applied one after another on one thread. The machine reads history through an
+//! Entries are applied one after another, in the order of the log. The machine reads history through an
 //! [`Archive`] that already shows the changes of every earlier entry, whether or not they
 //! have reached the disk; the changes of a whole committed batch are then written, together
 //! with the applied position, in one atomic write. Only after that write are submitters
@@ -72,6 +72,10 @@ pub trait Machine: Send + 'static {
     /// Applies one committed command. A command that the rules refuse is an answer, not an
     /// error.
     fn apply(&mut self, archive: &dyn Archive, entry: Entry) -> Result<Applied, MachineError>;
+
+    /// Whether applying the command surely takes no more than a few milliseconds: such a one
+    /// may be applied on the thread that also sends heartbeats.
+    fn is_brief(&self, entry: &Entry) -> bool;
 
     /// Everything up to and including `upto` is on disk and visible to readers: the moment
     /// to publish events.

@@ -18,8 +18,8 @@ use futures::FutureExt;
 use futures::future::BoxFuture;
 use tokio::sync::oneshot;
 
+use crate::applier::read_applied;
 use crate::disk::AppliedState;
-use crate::state::read_applied;
 use crate::types::RawId;
 
 /// The members as the applied log names them.

@@ -1,31 +1,28 @@
 //! openraft's state machine over a [`Machine`] and a [`Store`].
 //!
-//! The machine lives on a thread of its own, because applying may take long (signatures,
-//! disk) and must not hold up heartbeats. A committed batch becomes one job: apply every
-//! entry over the changes of those before it, write them all in one atomic batch, answer the
-//! submitters, tell the machine. Snapshots are views taken between jobs.
+//! The machine is applied to on a thread of its own, because applying may take long
+//! (signatures, disk) and must not hold up heartbeats; only a brief batch that a submitter
+//! waits for is applied where it is. openraft waits for each batch, so that there is one at a
+//! time. Snapshots are views taken between them.
 
 use std::io;
-use std::sync::Arc;
+use std::panic::{self, AssertUnwindSafe};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::thread;
-use std::time::Instant;
 
-use aegis_ledger::Archive;
 use aegis_storage::Store;
 use futures::{Stream, StreamExt};
-use openraft::storage::{ApplyResponder, EntryResponder, RaftStateMachine};
+use openraft::OptionalSend;
+use openraft::storage::{EntryResponder, RaftStateMachine};
 use openraft::type_config::alias::{SnapshotMetaOf, SnapshotOf};
-use openraft::{EntryPayload, OptionalSend};
 use tokio::sync::{mpsc, oneshot, watch};
 
-use crate::disk::AppliedState;
-use crate::machine::{self, Answer, Machine, Position};
+use crate::applier::{Applier, Item, read_applied};
+use crate::machine::Machine;
 use crate::observer::Observer;
-use crate::overlay::{Overlay, Pending};
-use crate::record;
 use crate::roster::Roster;
 use crate::snapshot::{SnapshotBuilder, SnapshotData, Snapshots};
-use crate::types::{Command, Entry, LogId, StoredMembership, Types};
+use crate::types::{LogId, StoredMembership, Types};
 
 /// The Raft core of a node.
 pub(crate) type Core = crate::types::Core<StateMachine>;
@@ -34,8 +31,6 @@ pub(crate) type Core = crate::types::Core<StateMachine>;
 const BATCH_ENTRIES_MAX: usize = 1_024;
 /// Jobs that may wait for the machine's thread. openraft waits for each, so one is enough.
 const JOBS_MAX: usize = 1;
-
-type Item = (Entry, Option<ApplyResponder<Types>>);
 
 /// What the machine's thread is asked to do.
 enum Job {
@@ -51,6 +46,7 @@ enum Job {
 /// The handle that openraft drives.
 pub(crate) struct StateMachine {
     jobs: mpsc::Sender<Job>,
+    applier: Arc<Mutex<Applier>>,
     store: Store,
     snapshots: Snapshots,
 }
@@ -66,20 +62,15 @@ impl StateMachine {
         observer: Arc<dyn Observer>,
     ) -> io::Result<(Self, watch::Receiver<Option<u64>>)> {
         let (jobs, queue) = mpsc::channel(JOBS_MAX);
-        let (applied, applied_watch) = watch::channel(None);
-        let applier = Applier {
-            machine,
-            store: store.clone(),
-            state: AppliedState::default(),
-            roster,
-            applied,
-            observer,
-        };
+        let (applier, applied_watch) = Applier::new(machine, store.clone(), roster, observer);
+        let applier = Arc::new(Mutex::new(applier));
+        let theirs = Arc::clone(&applier);
         thread::Builder::new()
             .name("raft-apply".to_owned())
-            .spawn(move || applier.run(queue))?;
+            .spawn(move || run(&theirs, queue))?;
         let this = Self {
             jobs,
+            applier,
             store,
             snapshots,
         };
@@ -89,6 +80,15 @@ impl StateMachine {
 
     async fn load(&self) -> io::Result<()> {
         self.ask(|done| Job::Load { done }).await
+    }
+
+    async fn apply_batch(&self, items: Vec<Item>) -> io::Result<()> {
+        if lock(&self.applier)?.is_brief(&items) {
+            let apply = || lock(&self.applier)?.apply(items);
+            return panic::catch_unwind(AssertUnwindSafe(apply))
+                .unwrap_or_else(|_| Err(io::Error::other(Died)));
+        }
+        self.ask(|done| Job::Apply { items, done }).await
     }
 
     /// Hands a job to the thread and waits for it. A thread that died took a panic with it,
@@ -106,10 +106,26 @@ impl StateMachine {
     }
 }
 
-/// The machine's thread ended before its time.
+/// A panic in the machine: it must not be used again.
 #[derive(Debug, thiserror::Error)]
-#[error("the replicated machine's thread has died")]
+#[error("the replicated machine has died")]
 struct Died;
+
+fn lock(applier: &Mutex<Applier>) -> io::Result<MutexGuard<'_, Applier>> {
+    applier.lock().map_err(|_| io::Error::other(Died))
+}
+
+/// Works on the machine's thread until the handle is gone.
+fn run(applier: &Mutex<Applier>, mut jobs: mpsc::Receiver<Job>) {
+    while let Some(job) = jobs.blocking_recv() {
+        let (result, done) = match job {
+            Job::Apply { items, done } => (lock(applier).and_then(|mut it| it.apply(items)), done),
+            Job::Load { done } => (lock(applier).and_then(|mut it| it.load()), done),
+        };
+        // The core waits for the answer unless it is being shut down.
+        done.send(result).ok();
+    }
+}
 
 impl RaftStateMachine<Types> for StateMachine {
     type SnapshotData = SnapshotData;
@@ -130,8 +146,7 @@ impl RaftStateMachine<Types> for StateMachine {
             let at_end = item.is_none();
             items.extend(item);
             if items.len() >= BATCH_ENTRIES_MAX || (at_end && !items.is_empty()) {
-                let items = std::mem::take(&mut items);
-                self.ask(|done| Job::Apply { items, done }).await?;
+                self.apply_batch(std::mem::take(&mut items)).await?;
             }
             if at_end {
                 return Ok(());
@@ -164,142 +179,5 @@ impl RaftStateMachine<Types> for StateMachine {
         &mut self,
     ) -> io::Result<Option<SnapshotOf<Types, SnapshotData>>> {
         self.snapshots.current().await
-    }
-}
-
-/// What the store says was applied.
-pub(crate) fn read_applied(store: &Store) -> io::Result<AppliedState> {
-    let applied = store.read_applied().map_err(io::Error::other)?;
-    AppliedState::decode(applied.as_ref()).map_err(io::Error::other)
-}
-
-/// The owner of the machine.
-struct Applier {
-    machine: Box<dyn Machine>,
-    store: Store,
-    state: AppliedState,
-    roster: Arc<Roster>,
-    applied: watch::Sender<Option<u64>>,
-    observer: Arc<dyn Observer>,
-}
-
-impl Applier {
-    fn run(mut self, mut jobs: mpsc::Receiver<Job>) {
-        while let Some(job) = jobs.blocking_recv() {
-            let (result, done) = match job {
-                Job::Apply { items, done } => (self.apply(items), done),
-                Job::Load { done } => (self.load(), done),
-            };
-            // The core waits for the answer unless it is being shut down.
-            done.send(result).ok();
-        }
-    }
-
-    fn load(&mut self) -> io::Result<()> {
-        self.state = read_applied(&self.store)?;
-        self.machine
-            .load(&self.store.tables())
-            .map_err(io::Error::other)?;
-        self.roster.applied(&self.state);
-        self.applied
-            .send_replace(self.state.last.map(|last| last.index));
-        Ok(())
-    }
-
-    fn apply(&mut self, items: Vec<Item>) -> io::Result<()> {
-        let began = Instant::now();
-        let count = items.len();
-        let tables = self.store.tables();
-        let mut pending = Pending::default();
-        let mut answers = Vec::with_capacity(count);
-        let mut membership_changed = false;
-        for (entry, responder) in items {
-            membership_changed |= matches!(entry.payload, EntryPayload::Membership(_));
-            let answer = self.apply_entry(&tables, &mut pending, entry)?;
-            answers.extend(responder.map(|responder| (responder, answer)));
-        }
-        let Some(applied) = self.state.encode() else {
-            return Ok(());
-        };
-        self.store
-            .commit_state(&pending.into_changes(), &applied)
-            .map_err(io::Error::other)?;
-
-        self.applied.send_replace(Some(applied.index));
-        for (responder, answer) in answers {
-            responder.send(answer);
-        }
-        if membership_changed {
-            self.roster.applied(&self.state);
-        }
-        if let Some(last) = self.state.last {
-            self.machine.committed(position(last));
-        }
-        self.observer.applied(count, began.elapsed());
-        Ok(())
-    }
-
-    fn apply_entry(
-        &mut self,
-        tables: &dyn Archive,
-        pending: &mut Pending,
-        entry: Entry,
-    ) -> io::Result<Answer> {
-        let at = entry.log_id;
-        if let Some(last) = self.state.last.filter(|last| at.index <= last.index) {
-            return Err(io::Error::other(Twice {
-                last: last.index,
-                found: at.index,
-            }));
-        }
-        self.state.last = Some(at);
-        match entry.payload {
-            EntryPayload::Blank => Ok(Answer::new()),
-            EntryPayload::Membership(membership) => {
-                self.state.set_membership(at, membership);
-                Ok(Answer::new())
-            }
-            EntryPayload::Normal(command) => self.apply_command(tables, pending, at, &command),
-        }
-    }
-
-    fn apply_command(
-        &mut self,
-        tables: &dyn Archive,
-        pending: &mut Pending,
-        at: LogId,
-        command: &Command,
-    ) -> io::Result<Answer> {
-        let (stamp_ms, payload) = record::open_command(command).map_err(io::Error::other)?;
-        let archive = Overlay {
-            base: tables,
-            pending,
-        };
-        let entry = machine::Entry {
-            position: position(at),
-            stamp_ms,
-            payload,
-        };
-        let applied = self
-            .machine
-            .apply(&archive, entry)
-            .map_err(io::Error::other)?;
-        pending.extend(applied.changes);
-        Ok(applied.answer)
-    }
-}
-
-/// An entry would be applied a second time.
-#[derive(Debug, thiserror::Error)]
-#[error("entry {found} is to be applied, and entry {last} was")]
-struct Twice {
-    last: u64,
-    found: u64,
-}
-
-fn position(id: LogId) -> Position {
-    Position {
-        index: id.index,
-        term: id.leader_id.term,
     }
 }

@@ -33,6 +33,10 @@ impl Machine for Blank {
         Ok(Applied::default())
     }
 
+    fn is_brief(&self, _: &Entry) -> bool {
+        true
+    }
+
     fn committed(&mut self, _: Position) {}
 }
 

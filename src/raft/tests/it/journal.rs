@@ -25,6 +25,9 @@ impl Admission for NoPoison {
     }
 }
 
+/// A command that begins so makes the journal panic.
+pub const PANIC: &[u8] = b"panic";
+
 /// Appends each command to a list, unless it stands there already, and answers with its
 /// number, from 1.
 #[derive(Default)]
@@ -52,6 +55,7 @@ impl Machine for Journal {
     }
 
     fn apply(&mut self, archive: &dyn Archive, entry: Entry) -> Result<Applied, MachineError> {
+        assert!(!entry.payload.starts_with(PANIC), "as it was told to");
         let name = *Digest::of(&entry.payload).as_bytes();
         let known = archive
             .get(Table::Requests, &name)
@@ -78,6 +82,11 @@ impl Machine for Journal {
             changes,
             answer: number.into(),
         })
+    }
+
+    /// Some are and some are not, so that both ways are taken.
+    fn is_brief(&self, entry: &Entry) -> bool {
+        entry.payload.len().is_multiple_of(2)
     }
 
     fn committed(&mut self, upto: Position) {

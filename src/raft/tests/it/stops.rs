@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use aegis_raft::{Settings, SubmitError, TransferError};
 use futures::future::join_all;
+use tokio::time::timeout;
 
 use crate::cluster::{Cluster, LONG, id};
 use crate::load::Load;
@@ -155,4 +156,24 @@ async fn a_transfer_that_fails_says_so_and_the_cluster_recovers() {
     cluster.faults.heal();
     assert_eq!(cluster.agreed(&[1, 2, 3]).await, ["in spite of it"]);
     assert_eq!(others.len(), 2);
+}
+
+/// A command that is brief is applied on another thread than one that is not.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_panic_of_the_machine_fails_the_node_wherever_it_applies() {
+    for command in ["panic", "panic!"] {
+        let cluster = Cluster::founded(1, Settings::default()).await;
+        let raft = cluster.raft(1);
+        let submitted = cluster.submit(1, command);
+        let failed = async { timeout(LONG, raft.failed()).await.unwrap() };
+        let (answer, reason) = tokio::join!(submitted, failed);
+        assert!(
+            matches!(answer, Err(SubmitError::Unknown { .. })),
+            "{answer:?}"
+        );
+        assert!(
+            reason.contains("the replicated machine has died"),
+            "{reason}"
+        );
+    }
 }
