@@ -160,12 +160,15 @@ impl Tuning {
 
     /// Settings of a column family by its name.
     pub(crate) fn column(&self, name: &str) -> rocksdb::Options {
-        let filter = match Column::parse(name) {
-            Some(Column::Generation { family, .. }) => family.has_filter(),
-            _ => false,
+        // What is not in a generation, the log above all, is deleted soon.
+        let (filter, compression) = match Column::parse(name) {
+            Some(Column::Generation { family, .. }) => {
+                (family.has_filter(), DBCompressionType::Lz4)
+            }
+            _ => (false, DBCompressionType::None),
         };
         let mut column = rocksdb::Options::default();
-        column.set_compression_type(DBCompressionType::Lz4);
+        column.set_compression_type(compression);
         column.set_write_buffer_size(self.memtable_bytes / 4);
         column.set_target_file_size_base(FILE_BYTES);
         column.set_block_based_table_factory(&self.blocks(filter));

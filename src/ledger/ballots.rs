@@ -1,5 +1,6 @@
 //! The admission of ballots.
 
+use std::collections::BTreeSet;
 use std::ops::ControlFlow;
 
 use aegis_crypto::claims::VoteClaims;
@@ -208,6 +209,15 @@ impl Ledger {
         for ballot in ballots {
             receipts.push(outcome_of(self.cast_one(step, ballot))?);
         }
+        let counted: BTreeSet<ProposalNo> = receipts
+            .iter()
+            .flatten()
+            .filter(|receipt| !receipt.repeated)
+            .map(|receipt| receipt.vote.proposal)
+            .collect();
+        for no in counted {
+            self.keep_tally(step, no);
+        }
         Ok(Receipt::Cast(receipts))
     }
 
@@ -289,7 +299,16 @@ impl Ledger {
         Ok(self.admit(step, agent, seat.power, checked, ballot))
     }
 
-    /// Counts a ballot that passed every check.
+    /// Writes the tally of a proposal that is open.
+    pub(crate) fn keep_tally(&self, step: &mut Step<'_>, no: ProposalNo) {
+        if let Some(proposal) = self.open.get(&no)
+            && let Some(voting) = &proposal.voting
+        {
+            step.put(key::proposal(no), &voting.tally);
+        }
+    }
+
+    /// Counts a ballot that passed every check; the tally is written once for the whole entry.
     fn admit(
         &mut self,
         step: &mut Step<'_>,
@@ -318,7 +337,6 @@ impl Ledger {
         }
         voting.tally.add(checked.choice, power);
         voting.no_longer_outstanding(power);
-        step.put(key::proposal(no), &voting.tally);
 
         if let Some((digest, text)) = checked.justification.zip(ballot.justification) {
             let key = digest.as_bytes().to_vec();

@@ -46,7 +46,8 @@ impl Ledger {
         }
     }
 
-    /// Closes a proposal before its deadline if its policy says that it may.
+    /// Closes a proposal before its deadline if its policy says that it may. Its tally is
+    /// written first: those of open proposals are written at the end of an entry.
     pub(crate) fn close_early(&mut self, step: &mut Step<'_>, no: ProposalNo) {
         let Some(voting) = self
             .open
@@ -62,6 +63,7 @@ impl Ledger {
         };
         if ends {
             let outcome = voting.tally.outcome(&voting.rules());
+            self.keep_tally(step, no);
             self.close(step, no, outcome);
         }
     }

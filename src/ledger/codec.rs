@@ -39,9 +39,13 @@ enum Versioned<T> {
     V1(T),
 }
 
+/// Most records take no more, so that their memory is asked for once.
+const USUAL_BYTES: usize = 256;
+
 /// Encodes a record in its latest version.
 pub(crate) fn encode_record<T: Serialize>(record: &T) -> Vec<u8> {
-    postcard::to_allocvec(&Versioned::V1(record)).expect("a record has only encodable fields")
+    postcard::to_extend(&Versioned::V1(record), Vec::with_capacity(USUAL_BYTES))
+        .expect("a record has only encodable fields")
 }
 
 /// Decodes a record of any version.

@@ -216,6 +216,33 @@ mod signatures {
         assert_eq!(key.verify(message, &forged), Err(BadSignature));
     }
 
+    /// Whatever R is, from the right one to one of small order and to bytes that are no
+    /// point, the library's strict verification says the same.
+    #[test]
+    fn verdicts_are_those_of_strict_verification() {
+        let signer = SigningKey::from_bytes(&seed()).to_scalar();
+        let key = SecretKey::from_seed(&seed()).public();
+        let nonce = Scalar::from(7_u64);
+        let message = b"message";
+        let mut held = 0;
+        for torsion in EIGHT_TORSION {
+            for nonce in [nonce, Scalar::ZERO] {
+                let r = ED25519_BASEPOINT_POINT * nonce + torsion;
+                let made = signature(r, nonce + challenge(&r, &key, message) * signer);
+                for flipped in (0..SIGNATURE_LEN * 8).map(Some).chain([None]) {
+                    let mut tried = made;
+                    if let Some(bit) = flipped {
+                        tried[bit / 8] ^= 1 << (bit % 8);
+                    }
+                    let strict = key.0.verify_strict(message, &Signature::from_bytes(&tried));
+                    assert_eq!(key.verify(message, &tried).is_ok(), strict.is_ok());
+                    held += usize::from(strict.is_ok());
+                }
+            }
+        }
+        assert_eq!(held, 1, "only the honest signature holds");
+    }
+
     /// Even strict verification judges a mixed-order key by chance: of signatures made
     /// alike, those hold whose challenge the torsion divides. This is why such a key is
     /// no [`PublicKey`].
