@@ -115,6 +115,26 @@ async fn a_command_that_is_too_large_or_one_too_many_is_refused_at_once() {
     );
 }
 
+/// The follower has room for what the leader has not.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_leader_without_room_declines_what_is_forwarded() {
+    let settings = Settings {
+        proposals_max: 4,
+        ..Settings::default()
+    };
+    let mut cluster = Cluster::founded(3, settings).await;
+    let follower = cluster.follower().await;
+    cluster.kill(follower).await;
+    cluster.settings = Settings::default();
+    cluster.start(follower).await;
+
+    let five = (0..5).map(|n| Bytes::from(format!("{n}"))).collect();
+    let fates = cluster.raft(follower).submit_many(five).await.unwrap();
+    assert_eq!(fates, vec![Err(SubmitError::Declined(Decline::Busy)); 5]);
+    cluster.submit(follower, "one").await.unwrap();
+    assert_eq!(cluster.agreed(&[1, 2, 3]).await, ["one"]);
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_killed_leader_is_replaced_and_loses_nothing() {
     let mut cluster = Cluster::founded(3, Settings::default()).await;
