@@ -2,10 +2,9 @@
 //!
 //! A text line is `<time> <LEVEL> <target>: <message> key=value ...`; the ledger's own
 //! events read `<time> <EVENT> <principal> key=value ...`, so that
-//! `grep 'VOTE_CAST member-017 '` finds a voter's ballots. Lines gather in a bounded buffer
-//! (see [`lines`](crate::lines)); when the disk cannot keep up, they are dropped and counted
-//! rather than votes delayed. Errors are on their way before the caller goes on: the process
-//! may end on one.
+//! `grep 'VOTE_CAST member-017 '` finds a voter's ballots. Lines gather in a bounded
+//! buffer; when the disk cannot keep up, they are dropped and counted rather than votes
+//! delayed. Errors are on their way before the caller goes on: the process may end on one.
 
 use std::backtrace::{Backtrace, BacktraceStatus};
 use std::fmt::{self, Write as _};

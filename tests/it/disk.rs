@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
+use aegis_storage::{LogRecord, Options, Store};
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -389,4 +390,41 @@ async fn data_of_a_newer_binary_is_not_opened() {
     rewrite(&db, b"format\x04\0\0\0\x01", b"format\x04\0\0\0\x02");
     let expected = "the data has format 2, and this program knows 1";
     refuses_to_start(&mut cluster, &[expected]).await;
+}
+
+/// An entry that this binary cannot read must not be skipped: the core fails, and the process
+/// with it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_entry_of_a_newer_binary_ends_the_process() {
+    let mut cluster = Cluster::start(1).await;
+    cluster.stop(1).await;
+    append_unreadable(&cluster.node_dir(1).join("store"));
+    cluster.start_node(1);
+    let status = cluster.ended(1).await;
+    assert_eq!(status.code(), Some(1), "{status}");
+    let log = read(&cluster.log(1));
+    let says_why = |line: &str| {
+        line.contains("replication failed") && line.contains("1 bytes are not an encoded entry")
+    };
+    let mut errors = log.lines().filter(|line| line.contains(" ERROR "));
+    assert!(errors.any(says_why), "{log}");
+}
+
+/// Appends a command of one byte to the log, in the term of the last entry.
+fn append_unreadable(dir: &Path) {
+    let store = Store::open(dir, &Options::default()).unwrap();
+    let last = store.log_bounds().last.unwrap();
+    let last = store
+        .read_log(last..last + 1, usize::MAX)
+        .unwrap()
+        .remove(0);
+    let (term, kind, stamp) = (&last.payload[..8], [1], [0; 8]);
+    let record = LogRecord {
+        index: last.index + 1,
+        payload: [term, &kind, &stamp, &[0xff]].concat().into(),
+    };
+    let (done, appended) = std::sync::mpsc::channel();
+    let done = Box::new(move |result| done.send(result).unwrap());
+    store.append(vec![record], done).unwrap();
+    appended.recv().unwrap().unwrap();
 }
