@@ -14,8 +14,8 @@ RUN --mount=type=cache,target=/usr/local/cargo/registry \
     && strip -o /usr/local/bin/aegis /target/debug/aegis
 
 FROM debian:bookworm-slim
-RUN useradd --uid 10001 --user-group --home-dir /var/lib/aegis --create-home --shell /usr/sbin/nologin aegis \
-    && chmod 700 /var/lib/aegis
+RUN useradd --uid 10001 --user-group --home-dir /var/lib/aegis --no-create-home --shell /usr/sbin/nologin aegis \
+    && install -d -o aegis -g aegis -m 700 /var/lib/aegis
 COPY --from=build /usr/local/bin/aegis /usr/local/bin/aegis
 COPY LICENSE /usr/share/doc/aegis/LICENSE
 USER aegis
