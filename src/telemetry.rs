@@ -25,6 +25,7 @@ use crate::lines::{LineWriter, Lines};
 
 /// The target of the ledger's own events.
 const EVENTS: &str = "aegis::event";
+
 /// How lines look.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Format {

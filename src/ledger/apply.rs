@@ -405,8 +405,7 @@ impl Ledger {
     /// Whether an entry stamped so finds a proposal to close first.
     #[must_use]
     pub fn is_due(&self, stamp: LedgerTime) -> bool {
-        let time = self.core.time.max(stamp);
-        self.next_due().is_some_and(|due| due < time)
+        self.first_due(self.core.time.max(stamp)).is_some()
     }
 
     /// How many proposals are not closed.

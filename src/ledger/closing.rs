@@ -4,7 +4,7 @@
 use crate::apply::{CLOSINGS_PER_ENTRY_MAX, Ledger, Step, closing_digest};
 use crate::archive::Table;
 use crate::event::EventKind;
-use crate::ids::{Ordinal, ProposalNo};
+use crate::ids::{LedgerTime, Ordinal, ProposalNo};
 use crate::number::Ppb;
 use crate::policy::EarlyClose;
 use crate::record::{Closed, ClosingRecord, Outcome, Record, key};
@@ -16,12 +16,7 @@ impl Ledger {
     /// also when no leader was there at the deadline.
     pub(crate) fn close_due(&mut self, step: &mut Step<'_>) {
         for _ in 0..CLOSINGS_PER_ENTRY_MAX {
-            let Some((due, no)) = self
-                .due
-                .first()
-                .copied()
-                .filter(|(due, _)| *due < step.time)
-            else {
+            let Some((due, no)) = self.first_due(step.time) else {
                 return;
             };
             let Some(proposal) = self.open.get_mut(&no) else {
@@ -44,6 +39,11 @@ impl Ledger {
                 }
             }
         }
+    }
+
+    /// The proposal that is first to close at `time`, and since when it should have.
+    pub(crate) fn first_due(&self, time: LedgerTime) -> Option<(LedgerTime, ProposalNo)> {
+        self.due.first().copied().filter(|(due, _)| *due < time)
     }
 
     /// Closes a proposal before its deadline if its policy says that it may. Its tally is

@@ -77,8 +77,7 @@ impl Entry {
     /// The bytes that go into the log.
     #[must_use]
     pub fn encode(self) -> Vec<u8> {
-        let bytes = Vec::with_capacity(USUAL_BYTES.saturating_add(self.command.ballot_bytes()));
-        postcard::to_extend(&VersionedEntry::V1(self), bytes)
+        postcard::to_allocvec(&VersionedEntry::V1(self))
             .expect("an entry has only encodable fields")
     }
 
@@ -91,11 +90,6 @@ impl Entry {
         Ok(entry)
     }
 }
-
-/// What an entry usually takes beside its ballots.
-const USUAL_BYTES: usize = 256;
-/// What a ballot takes beside its texts, at most.
-const BALLOT_FRAME_BYTES: usize = 8;
 
 /// The most agents or ballots in one command.
 pub const BATCH_MAX: usize = 256;
@@ -188,21 +182,6 @@ impl Command {
 }
 
 impl Command {
-    /// About how many bytes its ballots take when encoded, if it has any.
-    fn ballot_bytes(&self) -> usize {
-        let Self::Cast(ballots) = self else {
-            return 0;
-        };
-        let text = |ballot: &Ballot| {
-            let justification = ballot.justification.as_ref().map_or(0, String::len);
-            ballot.jws.len().saturating_add(justification)
-        };
-        ballots
-            .iter()
-            .map(|ballot| text(ballot).saturating_add(BALLOT_FRAME_BYTES))
-            .fold(0, usize::saturating_add)
-    }
-
     /// The digest that the audit chain keeps. It covers the whole command but for texts
     /// that a person can have erased, which the statements in it name by digest.
     #[must_use]

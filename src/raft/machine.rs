@@ -1,11 +1,11 @@
 //! What the node replicates: a deterministic machine, and the contract between it and this
 //! crate.
 //!
-//! Entries are applied one after another, in the order of the log. The machine reads history through an
-//! [`Archive`] that already shows the changes of every earlier entry, whether or not they
-//! have reached the disk; the changes of a whole committed batch are then written, together
-//! with the applied position, in one atomic write. Only after that write are submitters
-//! answered and [`Machine::committed`] called.
+//! Entries are applied one after another, in the order of the log. The machine reads history
+//! through an [`Archive`] that already shows the changes of every earlier entry, whether or
+//! not they have reached the disk; the changes of a whole committed batch are then written,
+//! together with the applied position, in one atomic write. Only after that write are
+//! submitters answered and [`Machine::committed`] called.
 //!
 //! **Every command must be idempotent.** A submission whose fate is unknown (the leader died
 //! after it took the command) is submitted again, so the same bytes may be applied twice, at

@@ -221,6 +221,16 @@ impl Cluster {
         self.data().join(format!("node-{id}"))
     }
 
+    /// Waits until a node's log has `text`, and gives all of it: lines are written a moment
+    /// after they are logged.
+    pub async fn logged(&self, id: u64, text: &str) -> String {
+        eventually(&format!("node {id} has logged {text:?}"), || {
+            let log = read(&self.log(id));
+            std::future::ready(log.contains(text).then_some(log))
+        })
+        .await
+    }
+
     pub fn log(&self, id: u64) -> PathBuf {
         self.dir.path().join(format!("node-{id}.log"))
     }

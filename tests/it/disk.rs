@@ -121,6 +121,15 @@ async fn a_full_disk_refuses_writes_serves_reads_and_recovers() {
     drop(cluster);
 }
 
+/// The node ends with EX_IOERR of sysexits.h, and its last words say why.
+async fn ended_by_its_disk(cluster: &mut Cluster, node: u64, why: &str) {
+    let status = cluster.ended(node).await;
+    assert_eq!(status.code(), Some(aegis_storage::EXIT_CODE), "{status}");
+    let log = read(&cluster.log(node));
+    let last = log.lines().last().unwrap();
+    assert!(last.contains(" ERROR ") && last.contains(why), "{last}");
+}
+
 /// A proposal that takes about as much space as one may.
 fn large() -> Value {
     json!({
@@ -192,14 +201,7 @@ async fn a_follower_whose_disk_is_full_ends_and_comes_back() {
         assert_eq!(status, StatusCode::CREATED, "the others go on: {body}");
         written += 1;
     }
-    let status = cluster.ended(3).await;
-    assert_eq!(status.code(), Some(aegis_storage::EXIT_CODE), "{status}");
-    let log = read(&cluster.log(3));
-    let last = log.lines().last().unwrap();
-    assert!(
-        last.contains(" ERROR ") && last.contains("the disk is full"),
-        "{last}"
-    );
+    ended_by_its_disk(&mut cluster, 3, "the disk is full").await;
     drop(hog);
     cluster.start_node(3);
     cluster.node_ready(3).await;
@@ -254,15 +256,7 @@ async fn a_failed_sync_ends_the_process_and_the_folder() {
         answer.is_err() || !answer.unwrap().status().is_success(),
         "nothing unsynced is acknowledged"
     );
-    // EX_IOERR of sysexits.h, and the last words say why.
-    let status = cluster.ended(1).await;
-    assert_eq!(status.code(), Some(aegis_storage::EXIT_CODE), "{status}");
-    let log = read(&cluster.log(1));
-    let last = log.lines().last().unwrap();
-    assert!(
-        last.contains(" ERROR ") && last.contains("a sync of the log failed"),
-        "{last}"
-    );
+    ended_by_its_disk(&mut cluster, 1, "a sync of the log failed").await;
     // The disk seems well again, but what it kept is unknown.
     cluster.start_node(1);
     let status = cluster.ended(1).await;

@@ -15,7 +15,7 @@ use tokio_tungstenite::tungstenite::protocol::CloseFrame;
 use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async};
 
 use crate::ballot::Ballot;
-use crate::cluster::{Cluster, PATIENCE, eventually, read};
+use crate::cluster::{Cluster, PATIENCE};
 
 /// A client that follows a node's events.
 struct Subscriber(WebSocketStream<MaybeTlsStream<TcpStream>>);
@@ -142,11 +142,7 @@ async fn a_node_that_was_brought_up_by_snapshot_has_the_events() {
     cast(&cluster, other, &ballot, 1..=200).await;
     cluster.start_with(behind, small);
     cluster.node_ready(behind).await;
-    eventually("it says that it caught up by a snapshot", || {
-        let log = read(&cluster.log(behind));
-        std::future::ready(log.contains("snapshot installed").then_some(()))
-    })
-    .await;
+    cluster.logged(behind, "snapshot installed").await;
     let mut resumed = Subscriber::new(&cluster, behind, Some(&place(&before[0]))).await;
     let mut told = resumed.events(201).await;
     cast(&cluster, other, &ballot, 201..=201).await;

@@ -5,7 +5,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use reqwest::StatusCode;
 use serde_json::Value;
 
-use crate::cluster::{Cluster, eventually, read};
+use crate::cluster::{Cluster, read};
 
 /// Two agents approve one proposal and reject another.
 async fn decide_two(cluster: &Cluster) {
@@ -48,11 +48,7 @@ async fn the_text_log_tells_who_did_what() {
         "VOTE_CAST a2 proposal=prop_2 vote=vote_2_2 choice=against",
         "PROPOSAL_REJECTED system proposal=prop_2 certified=false",
     ];
-    let log = eventually("the last event is logged", || {
-        let log = read(&cluster.log(1));
-        std::future::ready(log.contains("PROPOSAL_REJECTED").then_some(log))
-    })
-    .await;
+    let log = cluster.logged(1, "PROPOSAL_REJECTED").await;
     let told: Vec<_> = log.lines().filter_map(event).collect();
     assert_eq!(told, expected, "{log}");
 }

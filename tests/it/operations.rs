@@ -11,7 +11,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Notify;
 
 use crate::ballot::Ballot;
-use crate::cluster::{Answer, BIN, Cluster, aegis, aegis_ok, eventually, read};
+use crate::cluster::{Answer, BIN, Cluster, aegis, aegis_ok, eventually};
 use crate::load::{Load, OnFailure, assert_nothing_lost};
 
 async fn prepared(voters: u32) -> (Cluster, Ballot) {
@@ -108,10 +108,7 @@ async fn a_snapshot_under_load_restores_into_a_new_incarnation() {
     std::fs::rename(cluster.node_dir(3), cluster.dir.path().join("new-3")).unwrap();
     std::fs::rename(cluster.dir.path().join("old-3"), cluster.node_dir(3)).unwrap();
     cluster.start_node(3);
-    eventually("the old member is refused", || async {
-        read(&cluster.log(3)).contains("incarnation").then_some(())
-    })
-    .await;
+    cluster.logged(3, "incarnation").await;
     let old = cluster.status(3).await;
     assert!(
         old.is_none_or(|status| status["leader"].is_null()),

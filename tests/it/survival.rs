@@ -192,11 +192,7 @@ async fn a_new_node_is_brought_up_by_snapshot_under_load() {
     let outcome = load.finish().await;
     assert_nothing_lost(&cluster, 3, &outcome, &ballots).await;
     cluster.assert_states_agree().await;
-    let log = crate::cluster::read(&cluster.log(3));
-    assert!(
-        log.contains("snapshot installed"),
-        "node 3 caught up without a snapshot"
-    );
+    cluster.logged(3, "snapshot installed").await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
