@@ -1,5 +1,5 @@
-//! Cryptography of the decision ledger: digests, keys, signed statements, strict JSON
-//! and the Merkle tree.
+//! Cryptography of the decision ledger: digests, keys, signed statements, strict JSON,
+//! the Merkle tree, and what a committee's signatures mean.
 //!
 //! Every check that decides whether a statement counts is made here, once, and the same
 //! way on every replica: [`key`] admits only Ed25519 keys for which all verifiers agree,
@@ -20,7 +20,9 @@
 
 mod base64url;
 pub mod claims;
+pub mod committee;
 pub mod digest;
+pub mod dsse;
 pub mod json;
 pub mod jws;
 pub mod key;
@@ -28,6 +30,7 @@ pub mod merkle;
 mod quoted;
 
 pub use base64url::Base64Error;
+pub use committee::{Committee, CommitteeError, SeatNo, SeatSet, Seats};
 pub use digest::{Digest, Hasher};
 pub use json::{JsonError, Limits as JsonLimits, NumberText, canonicalize, from_slice_strict};
 pub use jws::{Jws, JwsError, Typ};
