@@ -1,5 +1,6 @@
 //! Cryptography of the decision ledger: digests, keys, signed statements, strict JSON,
-//! the Merkle tree, and what a committee's signatures mean.
+//! the Merkle tree and its proofs, signed checkpoints, and what a committee's signatures
+//! mean, decision certificates above all.
 //!
 //! Every check that decides whether a statement counts is made here, once, and the same
 //! way on every replica: [`key`] admits only Ed25519 keys for which all verifiers agree,
@@ -19,6 +20,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::panic))]
 
 mod base64url;
+pub mod certificate;
 pub mod claims;
 pub mod committee;
 pub mod digest;
@@ -27,9 +29,11 @@ pub mod json;
 pub mod jws;
 pub mod key;
 pub mod merkle;
+pub mod note;
 mod quoted;
 
 pub use base64url::Base64Error;
+pub use certificate::{Certificate, CertificateError};
 pub use committee::{Committee, CommitteeError, SeatNo, SeatSet, Seats};
 pub use digest::{Digest, Hasher};
 pub use json::{JsonError, Limits as JsonLimits, NumberText, canonicalize, from_slice_strict};

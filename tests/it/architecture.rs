@@ -15,6 +15,11 @@ use serde_json::Value;
 const LAYERS: &[(&str, &[&str])] = &[
     ("aegis-crypto", &[]),
     ("aegis-ledger", &["aegis-crypto"]),
+    ("aegis-pbft", &["aegis-crypto"]),
+    (
+        "aegis-sim",
+        &["aegis-crypto", "aegis-ledger", "aegis-pbft"],
+    ),
     ("aegis-storage", &["aegis-crypto", "aegis-ledger"]),
     ("aegis-peers", &["aegis-crypto"]),
     (
@@ -65,6 +70,7 @@ const PURE: &[(&str, &[&str])] = &[
         "aegis-ledger",
         &["jiff", "postcard", "serde", "serde_json", "thiserror"],
     ),
+    ("aegis-pbft", &["postcard", "serde", "thiserror"]),
 ];
 
 /// Crates with exactly one user, so that replacing one is the work of one layer.
