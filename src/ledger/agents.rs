@@ -8,7 +8,7 @@ use crate::ballots::{LEEWAY_S, STATEMENT_BYTES_MAX};
 use crate::command::{Principal, Registration, Report};
 use crate::ids::{AgentId, AgentNo, LedgerTime, ProposalNo, TokenNo};
 use crate::number::Ppb;
-use crate::record::{AgentRecord, Record, Standing, TokenRecord, key};
+use crate::record::{AgentRecord, Record, RetiredKeyRecord, Standing, TokenRecord, key};
 use crate::refusal::Refusal;
 
 /// The greatest registered weight, in whole units.
@@ -175,7 +175,7 @@ impl Ledger {
             reason: format!("{field}: {}", error.own_words()),
         };
         let statement = Jws::parse(jws, Typ::REGISTRATION, STATEMENT_BYTES_MAX).map_err(bad)?;
-        statement.verify(signer).map_err(bad)?;
+        self.memory.verify(&statement, signer).map_err(bad)?;
         let claims: RegistrationClaims = statement.claims().map_err(bad)?;
         let compare = |name: &str, signed: String, expected: String| {
             if signed == expected {
@@ -235,7 +235,7 @@ impl Ledger {
             })
             .collect();
         for proposal in waiting {
-            self.close_early(step, proposal);
+            self.close_early(step, proposal)?;
         }
         Ok(Receipt::Done)
     }
@@ -255,6 +255,13 @@ impl Ledger {
             return Err(forbidden(principal, &format!("replace the key of {id}")).into());
         }
         check_retired(principal, record.retired.len())?;
+        if self.committee.is_some() && record.is_attested() && attestation.is_none() {
+            return Err(invalid(
+                "attestation",
+                "where there is a committee the new key of an attested agent needs the registrar's statement",
+            )
+            .into());
+        }
         let kid = self.fresh_key(jwk)?;
         let claimed = Claimed {
             id,
@@ -265,9 +272,14 @@ impl Ledger {
         self.check_attestation(&claimed, attestation.as_deref(), proof.as_deref())?;
         let old = std::mem::replace(&mut record.kid, kid);
         record.retired.push(old);
-        record.key = *jwk;
-        record.attestation = attestation;
-        record.proof = proof;
+        let retired = RetiredKeyRecord {
+            agent: id.clone(),
+            key: std::mem::replace(&mut record.key, *jwk),
+            attestation: std::mem::replace(&mut record.attestation, attestation),
+            proof: std::mem::replace(&mut record.proof, proof),
+            retired_at: step.time,
+        };
+        step.put(key::retired_key(&old), &retired);
         let receipt = AgentReceipt {
             id: id.clone(),
             kid: record.kid,

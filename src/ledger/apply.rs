@@ -15,19 +15,23 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use aegis_crypto::certificate::ENVELOPE_BYTES_MAX;
+use aegis_crypto::merkle::Frontier;
 use aegis_crypto::{Digest, Hasher};
 use serde::{Deserialize, Serialize};
 
 use crate::archive::{Archive, ArchiveError, Change, Table};
 use crate::audit::{AuditEntry, Link};
 use crate::command::{BATCH_MAX, Command, Entry, Principal, RequestKey};
+use crate::epochs::CommitteeRecord;
 use crate::event::{Event, EventKind, EventPosition};
-use crate::genesis::Genesis;
 use crate::ids::{AgentId, AgentNo, LedgerTime, LogIndex, ProposalNo, TokenNo, VoteId};
 use crate::open::{OpenProposal, StatementId};
 use crate::record::{AgentRecord, CoreRecord, Record, Status, key};
 use crate::refusal::Refusal;
 use crate::requests::{REQUEST_KEY_BYTES_MAX, remember};
+use crate::tree;
+use crate::verified::Memory;
 
 /// The most closings before one entry; ticks close the rest.
 pub const CLOSINGS_PER_ENTRY_MAX: usize = 64;
@@ -143,6 +147,11 @@ pub struct Ledger {
     pub(crate) due: BTreeSet<(LedgerTime, ProposalNo)>,
     /// The statements counted on open proposals, by signer and `jti`.
     pub(crate) statements: BTreeMap<(AgentNo, StatementId), VoteId>,
+    /// The committee of the newest epoch, if the cluster has one.
+    pub(crate) committee: Option<CommitteeRecord>,
+    /// The tree over the hashes of all audit entries.
+    pub(crate) tree: Frontier,
+    pub(crate) memory: Memory,
 }
 
 /// What the genesis fixes for every rule.
@@ -150,15 +159,9 @@ pub struct Ledger {
 pub(crate) struct Trust {
     pub(crate) cluster_id: Digest,
     pub(crate) registrar: aegis_crypto::PublicKey,
-}
-
-impl Trust {
-    pub(crate) fn of(genesis: &Genesis) -> Self {
-        Self {
-            cluster_id: genesis.cluster_id(),
-            registrar: *genesis.registrar(),
-        }
-    }
+    pub(crate) administrators: Vec<aegis_crypto::PublicKey>,
+    /// The committee of epoch 0.
+    pub(crate) committee: Option<CommitteeRecord>,
 }
 
 /// Why a command stops: refused, like every replica will, or failed here.
@@ -253,7 +256,7 @@ impl Ledger {
             changes: Vec::new(),
             events: Vec::new(),
         };
-        self.close_due(&mut step);
+        self.close_due(&mut step)?;
         let answer = match self.remembered(&step, &entry)? {
             Some(answer) => answer,
             None => self.carry_out(&mut step, entry)?,
@@ -324,6 +327,9 @@ impl Ledger {
             } => self.take_step(step, principal, proposal, kind),
             Command::Cast(ballots) => self.cast(step, ballots),
             Command::Restored { incarnation, .. } => self.restored(principal, incarnation),
+            Command::RecordCertificate { ordinal, envelope } => {
+                self.record_certificate(step, principal, ordinal, envelope)
+            }
         }
     }
 
@@ -356,6 +362,7 @@ impl Ledger {
         let entry = AuditEntry::chain(self.core.audit_entries, self.core.audit_head, &link);
         self.core.audit_entries = self.core.audit_entries.saturating_add(1);
         self.core.audit_head = entry.hash;
+        tree::grow(&mut self.tree, step, &entry.hash);
         step.put(key::number(entry.seq), &entry);
     }
 
@@ -408,6 +415,19 @@ impl Ledger {
         self.first_due(self.core.time.max(stamp)).is_some()
     }
 
+    /// The committee of the newest epoch; `None` where the genesis names none.
+    #[must_use]
+    pub const fn committee(&self) -> Option<&CommitteeRecord> {
+        self.committee.as_ref()
+    }
+
+    /// The root of the tree over all audit entries so far, as
+    /// [`tree_root`](crate::query::tree_root) computes it from the tables.
+    #[must_use]
+    pub fn tree_root(&self) -> Digest {
+        self.tree.root()
+    }
+
     /// How many proposals are not closed.
     #[must_use]
     pub fn open_proposals(&self) -> usize {
@@ -448,6 +468,10 @@ fn check_bounds(request: Option<&RequestKey>, command: &Command) -> Result<(), R
         }
         Command::Cast(ballots) if ballots.len() > BATCH_MAX => {
             Err(too_long("votes", ballots.len(), "items", BATCH_MAX))
+        }
+        Command::RecordCertificate { envelope, .. } if envelope.len() > ENVELOPE_BYTES_MAX => {
+            let len = envelope.len();
+            Err(too_long("certificate", len, "bytes", ENVELOPE_BYTES_MAX))
         }
         _ => Ok(()),
     }

@@ -46,11 +46,21 @@ pub enum Table {
     Events = 15,
     /// Text that a person may have erased, by digest.
     Justifications = 16,
+    /// Committees by epoch, from the first that the genesis does not name.
+    Committees = 17,
+    /// Certificates by the ordinal of their closing: the exact envelopes.
+    Certificates = 18,
+    /// Closings that wait for their certificate, by ordinal.
+    Uncertified = 19,
+    /// Roots of complete subtrees over the audit entries, by level and place.
+    Tree = 20,
+    /// Keys that agents had before, by thumbprint.
+    RetiredKeys = 21,
 }
 
 impl Table {
     /// Every table, in the order in which snapshots carry them.
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 22] = [
         Self::Core,
         Self::Agents,
         Self::Proposals,
@@ -68,6 +78,11 @@ impl Table {
         Self::Evidence,
         Self::Events,
         Self::Justifications,
+        Self::Committees,
+        Self::Certificates,
+        Self::Uncertified,
+        Self::Tree,
+        Self::RetiredKeys,
     ];
 
     /// The byte that names the table on disk.
@@ -97,6 +112,11 @@ impl Table {
             Self::Evidence => "evidence",
             Self::Events => "events",
             Self::Justifications => "justifications",
+            Self::Committees => "committees",
+            Self::Certificates => "certificates",
+            Self::Uncertified => "uncertified_closings",
+            Self::Tree => "audit_subtrees",
+            Self::RetiredKeys => "retired_keys",
         }
     }
 

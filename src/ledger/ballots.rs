@@ -57,7 +57,8 @@ pub struct CheckedBallot {
 
 impl CheckedBallot {
     /// Reads a statement and checks all that needs no state. The signature is not
-    /// verified here: whoever takes the ballot from outside verifies it first.
+    /// verified here: whoever takes the ballot from outside verifies it first, and where
+    /// there is a committee apply does.
     ///
     /// # Errors
     /// The refusal to answer.
@@ -276,6 +277,7 @@ impl Ledger {
         check_standing(voter, voting).map_err(ineligible)?;
         check_times(checked.iat, checked.exp, step.time)?;
         checked.check_justification(ballot.justification.as_deref())?;
+        self.check_signature(&ballot.jws, Typ::VOTE, voter)?;
         let conflicting = counted
             .as_ref()
             .is_some_and(|(_, record)| record.choice != checked.choice);
@@ -296,7 +298,24 @@ impl Ledger {
             return Err(Refusal::AlreadyVoted { vote, conflicting }.into());
         }
         let agent = voter.no;
-        Ok(self.admit(step, agent, seat.power, checked, ballot))
+        Ok(self.admit(step, agent, seat.power, checked, ballot)?)
+    }
+
+    /// Where there is a committee nobody's word is taken for a signature: what an agent is
+    /// said to have signed counts only if it has.
+    pub(crate) fn check_signature(
+        &self,
+        jws: &str,
+        typ: Typ,
+        signer: &AgentRecord,
+    ) -> Result<(), Refusal> {
+        if self.committee.is_none() {
+            return Ok(());
+        }
+        let statement = Jws::parse(jws, typ, STATEMENT_BYTES_MAX);
+        statement
+            .and_then(|statement| self.memory.verify(&statement, signer.key.public_key()))
+            .map_err(|error| Refusal::bad_signature(&error))
     }
 
     /// Writes the tally of a proposal that is open.
@@ -316,7 +335,7 @@ impl Ledger {
         power: Ppb,
         checked: CheckedBallot,
         ballot: Ballot,
-    ) -> CastReceipt {
+    ) -> Result<CastReceipt, ArchiveError> {
         let no = checked.proposal;
         let statement = StatementId::of(&checked.jti);
         let voting = self
@@ -324,10 +343,9 @@ impl Ledger {
             .get_mut(&no)
             .and_then(|proposal| proposal.voting.as_mut())
             .expect("the ballot was checked against this voting");
-        voting.ballots = voting.ballots.saturating_add(1);
         let vote = VoteId {
             proposal: no,
-            number: voting.ballots,
+            number: voting.number(&ballot.jws),
         };
         if let Some(seat) = voting.electors.get_mut(&agent) {
             seat.cast = Some(Cast {
@@ -370,12 +388,12 @@ impl Ledger {
                 choice: record.choice,
             },
         );
-        self.close_early(step, no);
-        CastReceipt {
+        self.close_early(step, no)?;
+        Ok(CastReceipt {
             vote,
             time: step.time,
             repeated: false,
-        }
+        })
     }
 }
 

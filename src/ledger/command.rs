@@ -11,7 +11,7 @@ use aegis_crypto::{Digest, Hasher, Jwk};
 use serde::{Deserialize, Serialize};
 
 use crate::codec::DecodeError;
-use crate::ids::{AgentId, ProposalNo, TokenNo};
+use crate::ids::{AgentId, Ordinal, ProposalNo, TokenNo};
 
 /// On whose behalf a command is made. The edge has authenticated it.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -159,6 +159,13 @@ pub enum Command {
         /// The audit head of the snapshot.
         head: Digest,
     },
+    /// Records that the committee has certified a closing. Idempotent by itself.
+    RecordCertificate {
+        /// The closing.
+        ordinal: Ordinal,
+        /// The certificate: the exact DSSE envelope.
+        envelope: String,
+    },
 }
 
 impl Command {
@@ -177,6 +184,7 @@ impl Command {
             Self::Step { step, .. } => step.kind(),
             Self::Cast(_) => "cast",
             Self::Restored { .. } => "restored",
+            Self::RecordCertificate { .. } => "record_certificate",
         }
     }
 }
@@ -282,7 +290,8 @@ pub struct Report {
 /// One ballot: the voter's statement and the text it names by digest.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Ballot {
-    /// The exact compact JWS, whose signature the edge has verified.
+    /// The exact compact JWS, whose signature the edge has verified; where there is a
+    /// committee, apply verifies it as well.
     pub jws: String,
     /// The justification, whose SHA-256 the statement names.
     pub justification: Option<String>,

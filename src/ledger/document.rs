@@ -129,6 +129,8 @@ pub struct Document {
     pub deadline: Deadline,
     /// Whether voting opens at once.
     pub open: bool,
+    /// The content of a configuration change, as JSON.
+    pub configuration: Option<String>,
 }
 
 fn invalid(field: &str, reason: impl Into<String>) -> Refusal {
@@ -179,7 +181,10 @@ impl Wire<'_> {
         if let Some(Electorate::Agents(agents)) = &self.electorate {
             check_electors(agents)?;
         }
+        let configuration = (self.r#type == ProposalType::ConfigurationChange)
+            .then(|| self.content.get().to_owned());
         Ok(Document {
+            configuration,
             title: self.title,
             kind: self.r#type,
             category,

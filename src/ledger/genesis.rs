@@ -3,9 +3,15 @@
 //! It is a JSON file that every node holds. Its SHA-256 is the cluster id, which every
 //! signed statement names, so a statement made for one cluster means nothing in another.
 
-use aegis_crypto::{Digest, JsonError, JsonLimits, Jwk, from_slice_strict};
+use aegis_crypto::committee::SEATS_MAX;
+use aegis_crypto::{
+    Committee, CommitteeError, Digest, JsonError, JsonLimits, Jwk, Kid, from_slice_strict,
+};
 use serde::{Deserialize, Serialize};
 
+use crate::apply::Trust;
+use crate::epochs::{CommitteeRecord, SeatRecord};
+use crate::ids::{IdError, Ordinal, SeatName};
 use crate::policy::initial_policies_digest;
 
 /// The parsed document.
@@ -36,7 +42,7 @@ pub struct GenesisDocument {
 pub struct Seat {
     /// The seat's number, from 0.
     pub seat: u32,
-    /// What people call the validator.
+    /// What people call the validator: 1 to 64 of `A-Z a-z 0-9 . _ : / -`.
     pub name: String,
     /// The key it signs with.
     pub public_key: Jwk,
@@ -64,11 +70,48 @@ pub enum GenesisError {
         /// This binary's.
         known: Digest,
     },
-    /// Names a committee, whose certificates this binary cannot make.
-    #[error("the genesis document names a committee of {seats}, which this binary does not run")]
-    Committee {
-        /// How many seats.
-        seats: usize,
+    /// Names more seats than a committee may have.
+    #[error("the genesis document names {found} seats, a committee has at most {SEATS_MAX}")]
+    Seats {
+        /// How many it names.
+        found: usize,
+    },
+    /// A seat's number is not its place.
+    #[error(
+        "the genesis document numbers seat {place} as {found}; seats are numbered from 0 in order"
+    )]
+    SeatNumber {
+        /// Its place, from 0.
+        place: usize,
+        /// The number it has.
+        found: u32,
+    },
+    /// A seat has no proper name.
+    #[error("the genesis document misnames seat {place}")]
+    SeatName {
+        /// Its place, from 0.
+        place: usize,
+        /// What is wrong.
+        source: IdError,
+    },
+    /// Two seats have one name.
+    #[error("the genesis document names two seats {name}")]
+    SharedName {
+        /// The name.
+        name: SeatName,
+    },
+    /// The keys make no committee.
+    #[error("the genesis document names no proper committee")]
+    Committee(#[source] CommitteeError),
+    /// A validator would hold a key that administers.
+    #[error("the genesis document gives seat {name} key {kid}, which is that of {holder}")]
+    AuthorityKey {
+        /// The seat.
+        name: SeatName,
+        /// The key's thumbprint.
+        kid: Kid,
+        /// Whose key it is.
+        holder: &'static str,
     },
 }
 
@@ -76,10 +119,9 @@ pub enum GenesisError {
 #[derive(Clone, Debug)]
 pub struct Genesis {
     bytes: Vec<u8>,
-    cluster_id: Digest,
     name: String,
-    registrar: aegis_crypto::PublicKey,
-    administrators: Vec<aegis_crypto::PublicKey>,
+    trust: Trust,
+    committee: Option<Committee>,
 }
 
 impl Genesis {
@@ -106,22 +148,23 @@ impl Genesis {
                 known,
             });
         }
-        if !document.committee.is_empty() {
-            return Err(GenesisError::Committee {
-                seats: document.committee.len(),
-            });
-        }
-        let cluster_id = Digest::of(&bytes);
-        Ok(Self {
-            bytes,
-            cluster_id,
-            name: document.name,
+        let mut trust = Trust {
+            cluster_id: Digest::of(&bytes),
             registrar: *document.registrar.public_key(),
             administrators: document
                 .administrators
                 .iter()
                 .map(|jwk| *jwk.public_key())
                 .collect(),
+            committee: None,
+        };
+        trust.committee = check_seats(document.committee, &trust)?;
+        let committee = trust.committee.as_ref().map(CommitteeRecord::committee);
+        Ok(Self {
+            bytes,
+            name: document.name,
+            committee: committee.transpose().map_err(GenesisError::Committee)?,
+            trust,
         })
     }
 
@@ -134,7 +177,7 @@ impl Genesis {
     /// SHA-256 of the exact bytes.
     #[must_use]
     pub const fn cluster_id(&self) -> Digest {
-        self.cluster_id
+        self.trust.cluster_id
     }
 
     /// What people call the cluster.
@@ -146,12 +189,65 @@ impl Genesis {
     /// The key that attests agents.
     #[must_use]
     pub const fn registrar(&self) -> &aegis_crypto::PublicKey {
-        &self.registrar
+        &self.trust.registrar
     }
 
     /// The keys that administer.
     #[must_use]
     pub fn administrators(&self) -> &[aegis_crypto::PublicKey] {
-        &self.administrators
+        &self.trust.administrators
     }
+
+    /// The committee of epoch 0, if the cluster has one.
+    #[must_use]
+    pub const fn committee(&self) -> Option<&Committee> {
+        self.committee.as_ref()
+    }
+
+    /// The seats of epoch 0, from seat 0.
+    #[must_use]
+    pub fn seats(&self) -> &[SeatRecord] {
+        let committee = self.trust.committee.as_ref();
+        committee.map_or(&[], |committee| &committee.seats)
+    }
+
+    pub(crate) const fn trust(&self) -> &Trust {
+        &self.trust
+    }
+}
+
+/// The committee of epoch 0; `None` where no seat is named.
+fn check_seats(seats: Vec<Seat>, trust: &Trust) -> Result<Option<CommitteeRecord>, GenesisError> {
+    if seats.is_empty() {
+        return Ok(None);
+    }
+    if seats.len() > usize::from(SEATS_MAX) {
+        return Err(GenesisError::Seats { found: seats.len() });
+    }
+    let mut checked: Vec<SeatRecord> = Vec::with_capacity(seats.len());
+    for (place, seat) in seats.into_iter().enumerate() {
+        let found = seat.seat;
+        if usize::try_from(found) != Ok(place) {
+            return Err(GenesisError::SeatNumber { place, found });
+        }
+        let name = seat.name.parse();
+        let name: SeatName = name.map_err(|source| GenesisError::SeatName { place, source })?;
+        if checked.iter().any(|other| other.name == name) {
+            return Err(GenesisError::SharedName { name });
+        }
+        let key = seat.public_key.public_key();
+        if let Some(holder) = trust.authority_of(key) {
+            let kid = key.kid();
+            return Err(GenesisError::AuthorityKey { name, kid, holder });
+        }
+        checked.push(SeatRecord {
+            name,
+            public_key: seat.public_key,
+        });
+    }
+    Ok(Some(CommitteeRecord {
+        epoch: 0,
+        since: Ordinal(1),
+        seats: checked,
+    }))
 }

@@ -123,14 +123,7 @@ impl TryFrom<String> for AgentId {
     type Error = IdError;
 
     fn try_from(text: String) -> Result<Self, IdError> {
-        let head = text
-            .bytes()
-            .next()
-            .is_some_and(|byte| byte.is_ascii_alphanumeric());
-        let body = text
-            .bytes()
-            .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b':' | b'-'));
-        if head && body && text.len() <= Self::BYTES_MAX {
+        if is_plain(&text, b"._:-", Self::BYTES_MAX) {
             Ok(Self(text))
         } else {
             Err(IdError::new(
@@ -153,6 +146,64 @@ impl From<AgentId> for String {
     fn from(id: AgentId) -> Self {
         id.0
     }
+}
+
+/// The name of a validator: 1 to 64 of `A-Z a-z 0-9 . _ : / -`, beginning with a letter or
+/// digit. It names the validator's key in signed notes (C2SP signed-note), which take
+/// neither a space nor a `+`.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(transparent)]
+pub struct SeatName(String);
+
+impl SeatName {
+    /// The longest name, in bytes.
+    pub const BYTES_MAX: usize = 64;
+
+    /// The text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for SeatName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl FromStr for SeatName {
+    type Err = IdError;
+
+    fn from_str(text: &str) -> Result<Self, IdError> {
+        if is_plain(text, b"._:/-", Self::BYTES_MAX) {
+            Ok(Self(text.to_owned()))
+        } else {
+            Err(IdError::new(
+                text,
+                "a validator's name: 1 to 64 of A-Z a-z 0-9 . _ : / - beginning with a letter or digit",
+            ))
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for SeatName {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        text.parse().map_err(json::refuse)
+    }
+}
+
+/// Whether a text is 1 to `bytes_max` ASCII letters, digits and `marks`, the first no mark.
+fn is_plain(text: &str, marks: &[u8], bytes_max: usize) -> bool {
+    let head = text
+        .bytes()
+        .next()
+        .is_some_and(|byte| byte.is_ascii_alphanumeric());
+    let body = text
+        .bytes()
+        .all(|byte| byte.is_ascii_alphanumeric() || marks.contains(&byte));
+    head && body && text.len() <= bytes_max
 }
 
 /// An agent's number, from 1 in the order of registration; never used twice.
@@ -258,6 +309,20 @@ pub struct LogIndex(pub u64);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Ordinal(pub u64);
 
+impl Ordinal {
+    /// The ordinal that comes next.
+    #[must_use]
+    pub const fn next(self) -> Self {
+        Self(self.0.saturating_add(1))
+    }
+}
+
+impl fmt::Display for Ordinal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(&self.0, f)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -288,6 +353,26 @@ mod tests {
         assert!("agent-1.a:b_c".parse::<AgentId>().is_ok());
         for text in ["", "-a", "a b", "a/b", "é", "a\n", &"a".repeat(65)] {
             assert!(text.parse::<AgentId>().is_err(), "{text}");
+        }
+    }
+
+    /// The names go into signed notes, where a `+` or a space would end them.
+    #[test]
+    fn seat_names_are_plain_ascii() {
+        for text in ["v1", "example.com/aegis/v-1_a:b", &"a".repeat(64)] {
+            assert!(text.parse::<SeatName>().is_ok(), "{text}");
+        }
+        for text in [
+            "",
+            "-a",
+            "a b",
+            "a+b",
+            "é",
+            "a\n",
+            "a\u{a0}b",
+            &"a".repeat(65),
+        ] {
+            assert!(text.parse::<SeatName>().is_err(), "{text}");
         }
     }
 

@@ -32,10 +32,12 @@ mod apply;
 mod archive;
 mod audit;
 mod ballots;
+mod certificates;
 mod closing;
 pub mod codec;
 mod command;
 mod document;
+mod epochs;
 mod event;
 mod genesis;
 mod ids;
@@ -45,9 +47,14 @@ mod policy;
 mod proposals;
 pub mod query;
 mod record;
+mod recount;
 mod refusal;
 mod requests;
+mod result;
+mod statement;
 mod tally;
+mod tree;
+mod verified;
 
 pub use aegis_crypto::claims::AgentType;
 pub use agents::{RETIRED_KEYS_BY_AGENT_MAX, RETIRED_KEYS_MAX, WEIGHT_MAX};
@@ -64,10 +71,11 @@ pub use command::{
     BATCH_MAX, Ballot, Command, Entry, Principal, Registration, Report, RequestKey, Step,
 };
 pub use document::{Deadline, Document, Electorate, ElectorateFilter};
+pub use epochs::{CommitteeChange, CommitteeRecord, Epoch, SeatRecord};
 pub use event::{Event, EventKind, EventPosition};
 pub use genesis::{Genesis, GenesisDocument, GenesisError, Seat};
 pub use ids::{
-    AgentId, AgentNo, IdError, LedgerTime, LogIndex, Ordinal, ProposalNo, TokenNo, VoteId,
+    AgentId, AgentNo, IdError, LedgerTime, LogIndex, Ordinal, ProposalNo, SeatName, TokenNo, VoteId,
 };
 pub use number::{NumberError, Ppb, Ratio};
 pub use policy::{
@@ -78,8 +86,12 @@ pub use proposals::ELECTORATE_MAX;
 pub use record::{
     AgentRecord, BallotRecord, Choice, Closed, ClosingRecord, CoreRecord, Elector,
     ElectorateRecord, EvidenceRecord, Frozen, Outcome, ProposalRecord, ProposalType, Record,
-    RequestRecord, Standing, Status, Tally, TokenRecord, key,
+    RequestRecord, RetiredKeyRecord, Standing, Status, Tally, TokenRecord, UncertifiedRecord, key,
 };
+pub use recount::{BallotFault, Recount, RecountError, RecountTerms, Recounted};
 pub use refusal::{Ineligibility, Refusal, RefusalKind};
 pub use requests::{REQUEST_KEPT_S, REQUEST_KEY_BYTES_MAX};
+pub use result::{FullResult, TALLY_VERSION};
+pub use statement::{Difference, NextCommittee, Statement, StatementError, VotingTerms};
 pub use tally::{Outstanding, Rules};
+pub use verified::{Verified, verification_digest};

@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 
 use aegis_crypto::Digest;
+use aegis_crypto::merkle::Frontier;
 
-use crate::apply::{INCLUSION_GRACE_MS, Ledger, Trust};
+use crate::apply::{INCLUSION_GRACE_MS, Ledger};
 use crate::archive::{Archive, ArchiveError, Order, Table};
 use crate::genesis::Genesis;
 use crate::ids::{AgentNo, LedgerTime, ProposalNo, VoteId};
@@ -15,6 +16,8 @@ use crate::record::{
     Standing, Tally, key,
 };
 use crate::tally::{Outstanding, Rules};
+use crate::verified::Memory;
+use crate::{epochs, tree};
 
 /// A proposal that is not closed.
 #[derive(Debug, PartialEq, Eq)]
@@ -30,8 +33,8 @@ pub(crate) struct Voting {
     pub(crate) electors: BTreeMap<AgentNo, Seat>,
     pub(crate) tally: Tally,
     pub(crate) outstanding: Outstanding,
-    /// Ballots admitted; the next one's number is one more.
-    pub(crate) ballots: u64,
+    /// The tree over the ballots admitted; the next one's number is one more than its size.
+    pub(crate) ballots: Frontier,
 }
 
 /// An elector's place.
@@ -79,17 +82,18 @@ impl Voting {
             electors,
             tally: Tally::default(),
             outstanding,
-            ballots: 0,
+            ballots: Frontier::default(),
         }
     }
 
-    pub(crate) fn rules(&self) -> Rules<'_> {
-        Rules {
-            policy: &self.frozen.policy,
-            method: self.frozen.method,
-            electorate_size: self.frozen.electorate_size,
-            quorum_required: self.frozen.quorum_required,
-        }
+    pub(crate) const fn rules(&self) -> Rules<'_> {
+        self.frozen.rules()
+    }
+
+    /// Takes a ballot into the tree, and gives its number.
+    pub(crate) fn number(&mut self, jws: &str) -> u64 {
+        self.ballots.push_leaf(jws.as_bytes());
+        self.ballots.size()
     }
 
     /// An elector who has not voted no longer can, or just did.
@@ -116,14 +120,19 @@ impl Ledger {
     /// # Errors
     /// The archive could not be read, or its records contradict each other.
     pub fn load(archive: &dyn Archive, genesis: &Genesis) -> Result<Self, ArchiveError> {
+        let trust = genesis.trust().clone();
+        let core = CoreRecord::read(archive, &[])?.unwrap_or_default();
         let mut ledger = Self {
-            trust: Trust::of(genesis),
-            core: CoreRecord::read(archive, &[])?.unwrap_or_default(),
+            committee: epochs::newest(archive, &trust)?,
+            tree: tree::load(archive, core.audit_entries)?,
+            trust,
+            core,
             agents: BTreeMap::new(),
             keys: BTreeMap::new(),
             open: BTreeMap::new(),
             due: std::collections::BTreeSet::new(),
             statements: BTreeMap::new(),
+            memory: Memory::default(),
         };
         for agent in read_all::<AgentRecord>(archive, &[], None)? {
             ledger.keys.insert(agent.kid, agent.id.clone());
@@ -215,12 +224,11 @@ impl Ledger {
             ),
         };
         let agent = self.agents.get(&ballot.voter).ok_or_else(stray)?.no;
-        let number = voting.ballots.saturating_add(1);
+        let number = voting.number(&ballot.jws);
         let seat = voting.electors.get_mut(&agent).ok_or_else(stray)?;
         let statement = StatementId::of(&ballot.jti);
         seat.cast = Some(Cast { number, statement });
         let power = seat.power;
-        voting.ballots = number;
         voting.tally.add(ballot.choice, power);
         voting.no_longer_outstanding(power);
         self.statements.insert(

@@ -11,6 +11,7 @@ use crate::archive::{Archive, ArchiveError, Change, Table};
 use crate::ballots::{STATEMENT_BYTES_MAX, check_order_times};
 use crate::command::{self, Principal};
 use crate::document::{Deadline, Document, Electorate, ElectorateFilter};
+use crate::epochs::CommitteeChange;
 use crate::event::EventKind;
 use crate::ids::{AgentId, LedgerTime, ProposalNo};
 use crate::number::Ppb;
@@ -20,6 +21,7 @@ use crate::record::{
     AgentRecord, Elector, ElectorateRecord, Frozen, Outcome, ProposalRecord, Standing, Status, key,
 };
 use crate::refusal::Refusal;
+use crate::result::TALLY_VERSION;
 
 /// The most electors that a proposal may have.
 ///
@@ -40,6 +42,7 @@ impl Ledger {
         let digest = Digest::of(text);
         self.check_author(principal, signature, digest, step.time)?;
         let document = Document::parse(text)?;
+        let committee_change = self.committee_change(&document)?;
         let policy = Policy::initial(document.category);
         self.check_open_proposals(principal, &policy)?;
         self.check_named_electors(&document)?;
@@ -65,6 +68,7 @@ impl Ledger {
             closing_since: None,
             closed: None,
             executed_at: None,
+            committee_change,
         };
         let opening = if document.open {
             Some(self.freeze(&record, &document, policy, step.time)?)
@@ -116,8 +120,22 @@ impl Ledger {
         })
     }
 
+    /// The change of the committee that a document asks for. It must apply to the committee
+    /// of today; whether it does when it is decided is seen then.
+    fn committee_change(&self, document: &Document) -> Result<Option<CommitteeChange>, Refusal> {
+        let (Some(committee), Some(content)) = (&self.committee, &document.configuration) else {
+            return Ok(None);
+        };
+        let change = CommitteeChange::parse(content)?;
+        if let Some(change) = &change {
+            committee.changed(change, &self.trust)?;
+        }
+        Ok(change)
+    }
+
     /// The author is the administrator or an active agent; a signature, where there is
-    /// one, is the agent's own over this document. The edge has verified its bytes.
+    /// one, is the agent's own over this document. The edge has verified its bytes, and
+    /// where there is a committee every replica does.
     fn check_author(
         &self,
         principal: &Principal,
@@ -167,7 +185,8 @@ impl Ledger {
             );
             return Err(Refusal::BadSignature { reason });
         }
-        check_order_times(claims.iat, claims.exp, now)
+        check_order_times(claims.iat, claims.exp, now)?;
+        self.check_signature(jws, Typ::PROPOSAL, author)
     }
 
     pub(crate) fn active_agent(&self, id: &AgentId) -> Result<&AgentRecord, Refusal> {
@@ -204,10 +223,24 @@ impl Ledger {
     fn check_named_electors(&self, document: &Document) -> Result<(), Refusal> {
         if let Some(Electorate::Agents(agents)) = &document.electorate {
             for id in agents {
-                self.active_agent(id)?;
+                let agent = self.active_agent(id)?;
+                if !self.may_elect(agent) {
+                    return Err(Refusal::PolicyViolation {
+                        rule: "attested_electors".to_owned(),
+                        detail: format!(
+                            "agent {id} is not attested, and where there is a committee only                              attested agents vote; have the registrar attest it, or name others"
+                        ),
+                    });
+                }
             }
         }
         Ok(())
+    }
+
+    /// Whether an agent may be in an electorate: the committee counts only voters whom the
+    /// registrar stands behind.
+    const fn may_elect(&self, agent: &AgentRecord) -> bool {
+        self.committee.is_none() || agent.is_attested()
     }
 
     /// Takes a step that the author or the administrator asks for.
@@ -244,7 +277,7 @@ impl Ledger {
                 self.open_voting(step, record)?
             }
             (command::Step::Cancel, status) if status.is_active() => {
-                self.close(step, no, Outcome::Cancelled);
+                self.close(step, no, Outcome::Cancelled)?;
                 Status::Cancelled
             }
             (command::Step::Tally, Status::Voting) => {
@@ -339,6 +372,7 @@ impl Ledger {
             voting_digest: voting_digest(record.digest, &policy, method, electorate_root, deadline),
             quorum_required: policy.quorum_of(electorate_size),
             policy,
+            tally_version: TALLY_VERSION,
         };
         Ok((frozen, electorate))
     }
@@ -361,7 +395,7 @@ impl Ledger {
         };
         let electors: Vec<Elector> = members
             .into_iter()
-            .filter(|agent| agent.standing == Standing::Active)
+            .filter(|agent| agent.standing == Standing::Active && self.may_elect(agent))
             .map(|agent| Elector {
                 agent: agent.no,
                 id: agent.id.clone(),
@@ -410,8 +444,15 @@ impl Ledger {
         );
     }
 
-    /// Acknowledges an outside effect, once the appeal window and the delay have passed.
+    /// Acknowledges an outside effect, once the appeal window and the delay have passed;
+    /// where there is a committee, nothing follows a closing before its certificate.
     fn execute(&mut self, step: &mut Step<'_>, mut record: ProposalRecord) -> Result<Status, Stop> {
+        if self.committee.is_some() && !record.is_certified() {
+            return Err(Refusal::NotCertified {
+                proposal: record.no,
+            }
+            .into());
+        }
         let until = record.executable_from();
         if step.time < until {
             let action = command::Step::Execute.participle().to_owned();
@@ -457,21 +498,23 @@ impl ElectorateRecord {
     /// RFC 6962 root over the electors: each leaf is the id, length-prefixed, and the power.
     #[must_use]
     pub fn root(&self) -> Digest {
-        merkle::root(self.electors.iter().map(|elector| {
-            let id = elector.id.as_str().as_bytes();
-            let len = u64::try_from(id.len()).unwrap_or(u64::MAX);
-            [
-                &len.to_be_bytes()[..],
-                id,
-                &elector.power.0.to_be_bytes()[..],
-            ]
-            .concat()
-        }))
+        merkle::root(
+            self.electors
+                .iter()
+                .map(|elector| elector_leaf(&elector.id, elector.power)),
+        )
     }
 }
 
+/// An elector's leaf in the tree over an electorate.
+pub(crate) fn elector_leaf(id: &AgentId, power: Ppb) -> Vec<u8> {
+    let id = id.as_str().as_bytes();
+    let len = u64::try_from(id.len()).unwrap_or(u64::MAX);
+    [&len.to_be_bytes()[..], id, &power.0.to_be_bytes()[..]].concat()
+}
+
 /// What every ballot names: the proposal and all the rules that its opening froze.
-fn voting_digest(
+pub(crate) fn voting_digest(
     proposal: Digest,
     policy: &Policy,
     method: Method,

@@ -6,19 +6,26 @@
 
 use std::ops::ControlFlow;
 
-use aegis_crypto::{Digest, Hasher};
+use aegis_crypto::{Digest, Hasher, Kid, PublicKey, merkle};
 
 use crate::archive::{Archive, ArchiveError, Order, Table};
 use crate::audit::{AuditEntry, ChainError, ChainVerifier};
+use crate::ballots::CheckedBallot;
 use crate::command::Principal;
+use crate::epochs::{self, CommitteeRecord, Epoch};
 use crate::event::{Event, EventPosition};
+use crate::genesis::Genesis;
 use crate::ids::{AgentId, LogIndex, Ordinal, ProposalNo, TokenNo, VoteId};
 use crate::number::Ppb;
 use crate::open;
 use crate::record::{
     AgentRecord, BallotRecord, ClosingRecord, CoreRecord, ElectorateRecord, EvidenceRecord,
-    ProposalRecord, ProposalType, Record, Status, Tally, TokenRecord, key,
+    ProposalRecord, ProposalType, Record, RetiredKeyRecord, Status, Tally, TokenRecord,
+    UncertifiedRecord, key,
 };
+use crate::recount::{BallotFault, Recount, RecountError, RecountTerms, Recounted};
+use crate::statement::{self, Statement};
+use crate::tree::{self, Stored};
 
 /// The most rows that one page reads, whatever its filter.
 pub const ROWS_SCANNED_MAX: usize = 10_000;
@@ -372,6 +379,206 @@ pub fn closings(
     )
 }
 
+/// The committee of an epoch; `None` before the epoch begins and without a committee.
+///
+/// # Errors
+/// The archive could not be read.
+pub fn committee(
+    archive: &dyn Archive,
+    genesis: &Genesis,
+    epoch: u64,
+) -> Result<Option<CommitteeRecord>, ArchiveError> {
+    epochs::committee(archive, genesis.trust(), epoch)
+}
+
+/// The committee of the newest epoch that has begun; `None` without a committee.
+///
+/// # Errors
+/// The archive could not be read.
+pub fn newest_committee(
+    archive: &dyn Archive,
+    genesis: &Genesis,
+) -> Result<Option<CommitteeRecord>, ArchiveError> {
+    epochs::newest(archive, genesis.trust())
+}
+
+/// Who certifies a closing, whether or not it has happened yet; `None` without a committee.
+///
+/// # Errors
+/// The archive could not be read.
+pub fn epoch_of(
+    archive: &dyn Archive,
+    genesis: &Genesis,
+    ordinal: Ordinal,
+) -> Result<Option<Epoch>, ArchiveError> {
+    epochs::of_ordinal(archive, genesis.trust(), ordinal)
+}
+
+/// A closing.
+///
+/// # Errors
+/// The archive could not be read.
+pub fn closing(
+    archive: &dyn Archive,
+    ordinal: Ordinal,
+) -> Result<Option<ClosingRecord>, ArchiveError> {
+    ClosingRecord::read(archive, &key::number(ordinal.0))
+}
+
+/// What validators agree on about a closing. `None` if there is no such closing, and while
+/// it would name a next committee but its own epoch is [undecided](Epoch::Undecided).
+///
+/// # Errors
+/// The archive could not be read.
+pub fn statement(
+    archive: &dyn Archive,
+    genesis: &Genesis,
+    ordinal: Ordinal,
+) -> Result<Option<Statement>, ArchiveError> {
+    statement::statement(archive, genesis.trust(), ordinal)
+}
+
+/// Closings that wait for their certificates, in order, after `after`.
+///
+/// # Errors
+/// The archive could not be read.
+pub fn uncertified(
+    archive: &dyn Archive,
+    after: Option<Ordinal>,
+    limit: usize,
+) -> Result<Page<(Ordinal, UncertifiedRecord), Ordinal>, ArchiveError> {
+    let from = after.map_or_else(Vec::new, |ordinal| key::number(ordinal.next().0));
+    page(
+        archive,
+        Range {
+            from: &from,
+            to: None,
+            order: Order::Ascending,
+        },
+        limit,
+        |found, value| {
+            let (ordinal, waiting) = epochs::waiting(found, value)?;
+            Ok(Row::Take(ordinal, (ordinal, waiting)))
+        },
+        Table::Uncertified,
+    )
+}
+
+/// The certificate of a closing: the exact envelope that was recorded first.
+///
+/// # Errors
+/// The archive could not be read.
+pub fn certificate(
+    archive: &dyn Archive,
+    ordinal: Ordinal,
+) -> Result<Option<String>, ArchiveError> {
+    let envelope = archive
+        .get(Table::Certificates, &key::number(ordinal.0))?
+        .map(String::from_utf8)
+        .transpose();
+    envelope.map_err(|error| ArchiveError {
+        reason: format!("the certificate of closing {ordinal}: {error}"),
+    })
+}
+
+/// Whether a certificate stands behind a proposal's outcome.
+///
+/// # Errors
+/// The archive could not be read.
+pub fn is_certified(archive: &dyn Archive, no: ProposalNo) -> Result<bool, ArchiveError> {
+    let record = ProposalRecord::read(archive, &key::proposal(no))?;
+    Ok(record.is_some_and(|record| record.is_certified()))
+}
+
+/// The key of an agent by its thumbprint: the one it has, or one it had before.
+///
+/// # Errors
+/// The archive could not be read.
+pub fn agent_key(
+    archive: &dyn Archive,
+    id: &AgentId,
+    kid: &Kid,
+) -> Result<Option<PublicKey>, ArchiveError> {
+    if let Some(agent) = agent(archive, id)?.filter(|agent| agent.kid == *kid) {
+        return Ok(Some(agent.key.into()));
+    }
+    Ok(retired_key(archive, kid)?
+        .filter(|retired| retired.agent == *id)
+        .map(|retired| retired.key.into()))
+}
+
+/// A key that an agent had before.
+///
+/// # Errors
+/// The archive could not be read.
+pub fn retired_key(
+    archive: &dyn Archive,
+    kid: &Kid,
+) -> Result<Option<RetiredKeyRecord>, ArchiveError> {
+    RetiredKeyRecord::read(archive, &key::retired_key(kid))
+}
+
+/// A proposal's ballots counted again from what is stored, each verified; `None` if its
+/// voting never opened. It reads them all.
+///
+/// # Errors
+/// The archive could not be read.
+pub fn recount(
+    archive: &dyn Archive,
+    genesis: &Genesis,
+    no: ProposalNo,
+) -> Result<Option<Result<Recounted, RecountError>>, ArchiveError> {
+    let Some((record, frozen)) = ProposalRecord::read(archive, &key::proposal(no))?
+        .and_then(|record| record.frozen.clone().map(|frozen| (record, frozen)))
+    else {
+        return Ok(None);
+    };
+    let electorate = electorate(archive, no)?.ok_or_else(|| ArchiveError {
+        reason: format!("{no} is open but has no electorate record"),
+    })?;
+    let terms = RecountTerms {
+        cluster: genesis.cluster_id(),
+        proposal: no,
+        proposal_digest: record.digest,
+        round: record.round,
+        frozen,
+    };
+    let electors = electorate.electors.into_iter();
+    let mut recount = match Recount::new(terms, electors.map(|e| (e.id, e.power))) {
+        Ok(recount) => recount,
+        Err(error) => return Ok(Some(Err(error))),
+    };
+    let mut after = None;
+    loop {
+        let page = ballots(archive, no, after, ROWS_SCANNED_MAX)?;
+        for (_, ballot) in page.items {
+            if let Err(error) = add_stored(archive, &mut recount, &ballot.jws)? {
+                return Ok(Some(Err(error)));
+            }
+        }
+        match page.next {
+            Some(next) => after = Some(next),
+            None => return Ok(Some(Ok(recount.finish()))),
+        }
+    }
+}
+
+/// Counts a stored ballot under the key that it names, if its voter has or had it.
+fn add_stored(
+    archive: &dyn Archive,
+    recount: &mut Recount,
+    jws: &str,
+) -> Result<Result<(), RecountError>, ArchiveError> {
+    let (voter, kid) = match CheckedBallot::parse(jws) {
+        Ok(ballot) => (ballot.voter, ballot.kid),
+        Err(refusal) => return Ok(Err(recount.fault(BallotFault::Form(refusal)))),
+    };
+    Ok(match agent_key(archive, &voter, &kid)? {
+        Some(key) => recount.add(jws, &key),
+        None => Err(recount.fault(BallotFault::UnknownKey { voter, kid })),
+    })
+}
+
 /// The evidence on a proposal.
 ///
 /// # Errors
@@ -467,6 +674,50 @@ pub fn verify_audit(archive: &dyn Archive) -> Result<AuditVerdict, ArchiveError>
             fault,
         }),
     }
+}
+
+/// The root of the transparency tree over the first `size` audit entries; `None` if there
+/// are fewer.
+///
+/// # Errors
+/// The archive could not be read.
+pub fn tree_root(archive: &dyn Archive, size: u64) -> Result<Option<Digest>, ArchiveError> {
+    if size > core(archive)?.audit_entries {
+        return Ok(None);
+    }
+    merkle::root_of(&Stored(archive), size).map(Some)
+}
+
+/// The proof that audit entry `entry` is in the tree of the first `size`; `None` if it is
+/// not, or if there are fewer entries. It reads at most some hundreds of rows.
+///
+/// # Errors
+/// The archive could not be read.
+pub fn inclusion_proof(
+    archive: &dyn Archive,
+    entry: u64,
+    size: u64,
+) -> Result<Option<Vec<Digest>>, ArchiveError> {
+    if size > core(archive)?.audit_entries {
+        return Ok(None);
+    }
+    tree::provable(merkle::inclusion_proof(&Stored(archive), entry, size))
+}
+
+/// The proof that the tree of the first `to` audit entries begins with that of the first
+/// `from`; `None` if that is longer, or if there are fewer entries.
+///
+/// # Errors
+/// The archive could not be read.
+pub fn consistency_proof(
+    archive: &dyn Archive,
+    from: u64,
+    to: u64,
+) -> Result<Option<Vec<Digest>>, ArchiveError> {
+    if to > core(archive)?.audit_entries {
+        return Ok(None);
+    }
+    tree::provable(merkle::consistency_proof(&Stored(archive), from, to))
 }
 
 /// Events from a position on.

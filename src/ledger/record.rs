@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::archive::{Archive, ArchiveError, Change, Table};
 use crate::codec;
 use crate::command::{Principal, Report};
+use crate::epochs::{CommitteeChange, CommitteeRecord};
 use crate::ids::{AgentId, AgentNo, LedgerTime, LogIndex, Ordinal, ProposalNo, TokenNo, VoteId};
 use crate::number::Ppb;
 use crate::policy::{Category, Method, Policy};
@@ -53,7 +54,7 @@ pub trait Record: Serialize + DeserializeOwned {
 /// Keys. Numbers are big-endian so that byte order is numeric order; texts that are not
 /// last are length-prefixed.
 pub mod key {
-    use super::{AgentId, LedgerTime, ProposalNo, TokenNo, VoteId};
+    use super::{AgentId, Kid, LedgerTime, ProposalNo, TokenNo, VoteId};
     use crate::command::Principal;
 
     /// A number.
@@ -134,6 +135,25 @@ pub mod key {
             &number.to_be_bytes()[..],
         ]
         .concat()
+    }
+
+    /// Whom the evidence under a key is against.
+    pub(crate) fn evidence_agent(found: &[u8]) -> Option<&str> {
+        let (_, agent) = found.split_at_checked(8 + 2)?;
+        let (agent, _) = agent.split_last_chunk::<4>()?;
+        str::from_utf8(agent).ok()
+    }
+
+    /// A key that an agent had before.
+    #[must_use]
+    pub fn retired_key(kid: &Kid) -> Vec<u8> {
+        kid.as_str().as_bytes().to_vec()
+    }
+
+    /// The complete subtree number `place` of a level of the tree over the audit entries.
+    #[must_use]
+    pub fn subtree(level: u8, place: u64) -> Vec<u8> {
+        [&[level][..], &place.to_be_bytes()].concat()
     }
 
     /// The key just past every key with this prefix, or `None` at the end of the table.
@@ -319,6 +339,8 @@ pub struct CoreRecord {
     pub events: u64,
     /// How many proposals stand in each status, in the order of [`Status::ALL`].
     pub statuses: [u64; Status::ALL.len()],
+    /// Closings that have a certificate.
+    pub certified: u64,
 }
 
 impl Record for CoreRecord {
@@ -402,6 +424,8 @@ pub struct Frozen {
     pub voting_digest: Digest,
     /// Heads that make a quorum.
     pub quorum_required: u64,
+    /// The version of the code that counts: [`TALLY_VERSION`](crate::TALLY_VERSION).
+    pub tally_version: u32,
 }
 
 /// How voting ended.
@@ -415,6 +439,8 @@ pub struct Closed {
     pub outcome: Outcome,
     /// The log index of the entry that closed it.
     pub index: LogIndex,
+    /// When its certificate was recorded.
+    pub certified_at: Option<LedgerTime>,
 }
 
 /// A proposal.
@@ -449,6 +475,18 @@ pub struct ProposalRecord {
     pub closed: Option<Closed>,
     /// When its effect was acknowledged.
     pub executed_at: Option<LedgerTime>,
+    /// The change of the committee that it asks for.
+    pub committee_change: Option<CommitteeChange>,
+}
+
+impl ProposalRecord {
+    /// Whether a certificate stands behind its outcome.
+    #[must_use]
+    pub fn is_certified(&self) -> bool {
+        self.closed
+            .as_ref()
+            .is_some_and(|closed| closed.certified_at.is_some())
+    }
 }
 
 impl Record for ProposalRecord {
@@ -562,9 +600,12 @@ impl Record for BallotRecord {
     const NAME: &'static str = "ballot record";
 }
 
-/// A closing: what the committee is asked to agree on.
+/// A closing, from which the [statement](crate::Statement) that the committee is asked to
+/// agree on is made.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ClosingRecord {
+    /// The incarnation that it happened in.
+    pub incarnation: u64,
     /// The proposal.
     pub proposal: ProposalNo,
     /// The round that closed.
@@ -577,6 +618,14 @@ pub struct ClosingRecord {
     pub index: LogIndex,
     /// The final count.
     pub tally: Tally,
+    /// RFC 6962 root over the admitted ballots: leaf i is the exact JWS of ballot i + 1.
+    pub ballots_root: Digest,
+    /// How many ballots were admitted.
+    pub ballots: u64,
+    /// Digest over the evidence kept on the proposal.
+    pub evidence: Digest,
+    /// The closing whose outcome this one replaces.
+    pub supersedes: Option<Ordinal>,
     /// The sequence number of the closing's own audit entry.
     pub audit_entry: u64,
 }
@@ -584,6 +633,46 @@ pub struct ClosingRecord {
 impl Record for ClosingRecord {
     const TABLE: Table = Table::Closings;
     const NAME: &'static str = "closing record";
+}
+
+/// A closing that waits for its certificate.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UncertifiedRecord {
+    /// The proposal that closed.
+    pub proposal: ProposalNo,
+    /// The change of the committee that it decided.
+    pub change: Option<CommitteeChange>,
+}
+
+impl Record for UncertifiedRecord {
+    const TABLE: Table = Table::Uncertified;
+    const NAME: &'static str = "uncertified closing";
+}
+
+/// A key that an agent had before, with what bound it to the agent: ballots that were
+/// signed with it stand, and are verified with it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RetiredKeyRecord {
+    /// The agent.
+    pub agent: AgentId,
+    /// The key.
+    pub key: Jwk,
+    /// The registrar's statement over it, verified.
+    pub attestation: Option<String>,
+    /// The key's own statement, verified.
+    pub proof: Option<String>,
+    /// When it was replaced.
+    pub retired_at: LedgerTime,
+}
+
+impl Record for RetiredKeyRecord {
+    const TABLE: Table = Table::RetiredKeys;
+    const NAME: &'static str = "retired key";
+}
+
+impl Record for CommitteeRecord {
+    const TABLE: Table = Table::Committees;
+    const NAME: &'static str = "committee record";
 }
 
 /// A bearer token.

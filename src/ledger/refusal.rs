@@ -12,7 +12,7 @@
 use aegis_crypto::Kid;
 use serde::{Deserialize, Serialize};
 
-use crate::ids::{AgentId, LedgerTime, ProposalNo, TokenNo, VoteId};
+use crate::ids::{AgentId, LedgerTime, Ordinal, ProposalNo, SeatName, TokenNo, VoteId};
 use crate::record::Status;
 
 /// What a refusal says about the request, for choosing a transport's status.
@@ -257,6 +257,65 @@ pub enum Refusal {
         /// The time of the last report, Unix milliseconds.
         last: u64,
     },
+    /// No such seat.
+    #[error("the committee has no seat {name}; its seats are at GET /committee")]
+    UnknownSeat {
+        /// The name.
+        name: SeatName,
+    },
+    /// The name is taken.
+    #[error("the committee has a seat {name} already; rotate its key, or choose another name")]
+    SeatExists {
+        /// The name.
+        name: SeatName,
+    },
+    /// The key belongs to someone.
+    #[error("key {kid} is that of {holder} already; make a new key for the seat")]
+    SeatKeyInUse {
+        /// The key's thumbprint.
+        kid: Kid,
+        /// Whose key it is.
+        holder: String,
+    },
+    /// The cluster has no committee.
+    #[error("this cluster has no committee, so nothing is certified; the genesis names the seats")]
+    NoCommittee,
+    /// No such closing.
+    #[error("there was no closing {ordinal} before this entry")]
+    UnknownClosing {
+        /// Its number.
+        ordinal: Ordinal,
+    },
+    /// Not a certificate of the committee.
+    #[error("the certificate of closing {ordinal} does not hold: {reason}")]
+    BadCertificate {
+        /// The closing.
+        ordinal: Ordinal,
+        /// What failed.
+        reason: String,
+    },
+    /// The committee certified something else than this ledger holds.
+    #[error(
+        "the certified `{field}` of closing {ordinal} is {certified}, this ledger has {expected};          compare the nodes' audit heads before anything else"
+    )]
+    CertificateMismatch {
+        /// The closing.
+        ordinal: Ordinal,
+        /// The first member of the statement that differs.
+        field: String,
+        /// What was certified, as JSON, shortened.
+        certified: String,
+        /// What the ledger holds, as JSON, shortened.
+        expected: String,
+    },
+    /// The committee has not certified the outcome yet.
+    #[error(
+        "the committee has not certified the outcome of {proposal} yet; try again once          GET /proposals/{proposal}/certificate answers"
+    )]
+    NotCertified {
+        /// The proposal.
+        proposal: ProposalNo,
+    },
 }
 
 impl Refusal {
@@ -297,6 +356,14 @@ impl Refusal {
             Self::IdempotencyMismatch { .. } => "idempotency_mismatch",
             Self::UnknownToken { .. } => "unknown_token",
             Self::StaleReport { .. } => "stale_report",
+            Self::UnknownSeat { .. } => "unknown_seat",
+            Self::SeatExists { .. } => "seat_exists",
+            Self::SeatKeyInUse { .. } => "key_in_use",
+            Self::NoCommittee => "no_committee",
+            Self::UnknownClosing { .. } => "unknown_closing",
+            Self::BadCertificate { .. } => "bad_certificate",
+            Self::CertificateMismatch { .. } => "certificate_mismatch",
+            Self::NotCertified { .. } => "not_certified",
         }
     }
 
@@ -306,7 +373,9 @@ impl Refusal {
         match self {
             Self::UnknownProposal { .. }
             | Self::UnknownAgent { .. }
-            | Self::UnknownToken { .. } => RefusalKind::NotFound,
+            | Self::UnknownToken { .. }
+            | Self::UnknownSeat { .. }
+            | Self::UnknownClosing { .. } => RefusalKind::NotFound,
             Self::BadSignature { .. } | Self::ExpiredStatement { .. } => {
                 RefusalKind::Unauthenticated
             }
@@ -323,13 +392,19 @@ impl Refusal {
             | Self::IllegalTransition { .. }
             | Self::TooEarly { .. }
             | Self::TooManyOpen { .. }
-            | Self::StaleReport { .. } => RefusalKind::Conflict,
+            | Self::StaleReport { .. }
+            | Self::SeatExists { .. }
+            | Self::SeatKeyInUse { .. }
+            | Self::NoCommittee
+            | Self::CertificateMismatch { .. }
+            | Self::NotCertified { .. } => RefusalKind::Conflict,
             Self::StatementMismatch { .. }
             | Self::InvalidChoice { .. }
             | Self::InvalidConfidence { .. }
             | Self::InvalidField { .. }
             | Self::PolicyViolation { .. }
-            | Self::IdempotencyMismatch { .. } => RefusalKind::Unprocessable,
+            | Self::IdempotencyMismatch { .. }
+            | Self::BadCertificate { .. } => RefusalKind::Unprocessable,
         }
     }
 }

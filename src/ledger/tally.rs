@@ -3,7 +3,7 @@
 
 use crate::number::Ppb;
 use crate::policy::{Method, Policy, Tie};
-use crate::record::{Choice, Outcome, Tally};
+use crate::record::{Choice, Frozen, Outcome, Tally};
 
 impl Choice {
     const fn slot<T: Copy>(self, [favour, against, abstain]: [T; 3]) -> T {
@@ -26,6 +26,19 @@ pub struct Rules<'a> {
     pub electorate_size: u64,
     /// Heads that make a quorum.
     pub quorum_required: u64,
+}
+
+impl Frozen {
+    /// What a count under these rules is judged by.
+    #[must_use]
+    pub const fn rules(&self) -> Rules<'_> {
+        Rules {
+            policy: &self.policy,
+            method: self.method,
+            electorate_size: self.electorate_size,
+            quorum_required: self.quorum_required,
+        }
+    }
 }
 
 /// Electors who may still vote.

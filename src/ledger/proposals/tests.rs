@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use aegis_crypto::SecretKey;
 use aegis_crypto::claims::AgentType;
+use aegis_crypto::merkle::Frontier;
 
 use super::*;
 use crate::apply::Trust;
@@ -11,6 +12,7 @@ use crate::archive::{Order, Visitor};
 use crate::command::{Command, Entry};
 use crate::ids::{AgentNo, LogIndex};
 use crate::record::CoreRecord;
+use crate::verified::Memory;
 
 /// As many tables as a proposal's life needs.
 #[derive(Default)]
@@ -23,13 +25,18 @@ impl Archive for Rows {
 
     fn scan(
         &self,
-        _: Table,
+        table: Table,
         _: &[u8],
         _: Option<&[u8]>,
         _: Order,
         _: Visitor<'_>,
     ) -> Result<(), ArchiveError> {
-        unreachable!("only keyed requests, repeated ballots and restarts scan")
+        assert_eq!(
+            table,
+            Table::Evidence,
+            "only keyed requests, repeated ballots and restarts scan the others"
+        );
+        Ok(())
     }
 }
 
@@ -64,6 +71,8 @@ impl World {
                 trust: Trust {
                     cluster_id: Digest::ZERO,
                     registrar: key,
+                    administrators: Vec::new(),
+                    committee: None,
                 },
                 core: CoreRecord::default(),
                 agents: (1..=count)
@@ -77,6 +86,9 @@ impl World {
                 open: BTreeMap::new(),
                 due: BTreeSet::new(),
                 statements: BTreeMap::new(),
+                committee: None,
+                tree: Frontier::default(),
+                memory: Memory::default(),
             },
             rows: Rows::default(),
             now: LedgerTime(1_780_000_000_000),

@@ -48,6 +48,8 @@ pub enum Act {
         jti: Option<u8>,
         text: Text,
         old_key: bool,
+        /// With a signature that the voter did not make.
+        forged: bool,
     },
     Batch {
         from: u32,
@@ -59,6 +61,18 @@ pub enum Act {
         by: u32,
         proposal: u64,
         step: usize,
+    },
+    /// A change of the committee: a seat more, a seat less or another key for one.
+    ProposeChange {
+        change: usize,
+        seat: u32,
+        key: u32,
+    },
+    /// A certificate of one of the closings that wait, or of the one that comes next.
+    Certify {
+        closing: usize,
+        first: u8,
+        how: Certified,
     },
     Restored(u64),
     /// An earlier entry comes again, from a node that does not know its fate.
@@ -92,6 +106,18 @@ pub enum Text {
     Signed(u8),
     /// Another one than was signed.
     Swapped(u8),
+}
+
+/// How good a certificate is.
+#[derive(Clone, Copy, Debug)]
+pub enum Certified {
+    Well,
+    /// The committee has signed something else.
+    Otherwise,
+    /// Of another closing.
+    Elsewhere,
+    /// By a committee that is not this one's.
+    ByOthers,
 }
 
 /// An act, and the key of the request that carries it.
@@ -183,20 +209,39 @@ fn of_ballots() -> impl Strategy<Value = Act> {
     let choice = prop_oneof![3 => Just(0_usize), 1 => Just(1), 1 => Just(2)];
     let jti = proptest::option::weighted(0.6, 0..2_u8);
     let old_key = proptest::bool::weighted(0.2);
+    let forged = proptest::bool::weighted(0.1);
     prop_oneof![
-        4 => (1..8_u32, 0..20_u64, choice.clone(), jti, text, old_key).prop_map(
-            |(voter, proposal, choice, jti, text, old_key)| Act::Cast {
+        4 => (1..8_u32, 0..20_u64, choice.clone(), jti, text, old_key, forged).prop_map(
+            |(voter, proposal, choice, jti, text, old_key, forged)| Act::Cast {
                 voter,
                 proposal,
                 choice,
                 jti,
                 text,
                 old_key,
+                forged,
             }
         ),
         2 => (1..4_u32, 4..9_u32, 0..20_u64, choice).prop_map(
             |(from, to, proposal, choice)| Act::Batch { from, to, proposal, choice }
         ),
+    ]
+}
+
+fn of_the_committee() -> impl Strategy<Value = Act> {
+    let how = prop_oneof![
+        6 => Just(Certified::Well),
+        1 => Just(Certified::Otherwise),
+        1 => Just(Certified::Elsewhere),
+        1 => Just(Certified::ByOthers),
+    ];
+    // Mostly in order.
+    let closing = prop_oneof![4 => Just(0_usize), 1 => 0..4_usize];
+    prop_oneof![
+        1 => (0..3_usize, 0..6_u32, 0..16_u32)
+            .prop_map(|(change, seat, key)| Act::ProposeChange { change, seat, key }),
+        3 => (closing, 0..8_u8, how)
+            .prop_map(|(closing, first, how)| Act::Certify { closing, first, how }),
     ]
 }
 
@@ -206,6 +251,7 @@ fn act() -> impl Strategy<Value = Act> {
         8 => of_agents(),
         14 => of_proposals(),
         28 => of_ballots(),
+        12 => of_the_committee(),
         1 => (1..9_u64).prop_map(Act::Restored),
         6 => (0..12_usize).prop_map(Act::Again),
     ]
@@ -244,6 +290,7 @@ pub fn quarrels() -> impl Strategy<Value = Vec<Keyed>> {
                 jti: Some(jti),
                 text: Text::None,
                 old_key: false,
+                forged: false,
             }
         });
     proptest::collection::vec(cast, 1..12).prop_map(move |casts| {
@@ -300,10 +347,21 @@ pub struct Played {
     pub answers: Vec<Answer>,
 }
 
-/// Turns acts into log entries by playing them; statements are signed for what stands then.
-pub fn play(acts: &[Keyed]) -> Played {
+/// The sizes of committee, none among them, that histories are played with.
+pub fn seats() -> impl Strategy<Value = u32> {
+    prop_oneof![Just(0), Just(1), Just(4)]
+}
+
+/// The size that goes with a seed.
+pub fn seats_of(seed: u64) -> u32 {
+    [0, 1, 4][usize::try_from(seed % 3).unwrap()]
+}
+
+/// Turns acts into log entries by playing them in a cluster with so many seats; statements
+/// are signed for what stands then.
+pub fn play(seats: u32, acts: &[Keyed]) -> Played {
     let mut played = Played {
-        world: World::new(),
+        world: World::with_committee(seats),
         log: Vec::new(),
         answers: Vec::new(),
     };
@@ -425,8 +483,13 @@ impl Played {
                 jti,
                 text,
                 old_key,
+                forged,
             } => {
-                let ballot = self.ballot(*voter, *proposal, *choice, *jti, *text, *old_key)?;
+                let mut ballot = self.ballot(*voter, *proposal, *choice, *jti, *text, *old_key)?;
+                // Without a committee the edge would not have let it through.
+                if *forged && self.world.genesis.committee().is_some() {
+                    ballot.jws = forge(&ballot.jws);
+                }
                 Some((Principal::Voters, Command::Cast(vec![ballot])))
             }
             Act::Batch {
@@ -451,6 +514,23 @@ impl Played {
                     step: STEPS[*step],
                 },
             )),
+            Act::ProposeChange { change, seat, key } => by_admin(Command::Propose {
+                document: change_document(*change, *seat, *key),
+                signature: None,
+            }),
+            Act::Certify {
+                closing,
+                first,
+                how,
+            } => {
+                let waiting = query::uncertified(&self.world.tables, None, 8).unwrap();
+                let next = query::core(&self.world.tables).unwrap().closings + 1;
+                let waiting = waiting.items.get(*closing).map(|(ordinal, _)| *ordinal);
+                let ordinal = waiting.unwrap_or(Ordinal(next));
+                let envelope = self.certificate(ordinal, *first, *how);
+                let record = Command::RecordCertificate { ordinal, envelope };
+                Some((Principal::System, record))
+            }
             Act::Restored(incarnation) => Some((
                 Principal::System,
                 Command::Restored {
@@ -459,6 +539,36 @@ impl Played {
                 },
             )),
             Act::Again(_) => None,
+        }
+    }
+
+    fn certificate(&self, ordinal: Ordinal, first: u8, how: Certified) -> String {
+        let world = &self.world;
+        let newest = query::newest_committee(&world.tables, &world.genesis).unwrap();
+        let Some(newest) = newest else {
+            return "{}".to_owned();
+        };
+        let committee = match world.epoch_of(ordinal.0) {
+            Epoch::Decided(record) => record,
+            Epoch::Undecided { .. } => newest,
+        };
+        let committee = committee.committee().unwrap();
+        let statement = world.statement(ordinal.0);
+        let statement = statement.map_or("{}".to_owned(), |s| s.to_canonical());
+        let sign = |committee: &_, ordinal, statement: &str| {
+            certificate(committee, first, first.into(), ordinal, statement)
+        };
+        match how {
+            Certified::Well => sign(&committee, ordinal.0, &statement),
+            Certified::Otherwise => {
+                let other = statement.replace("approved", "rejected");
+                sign(&committee, ordinal.0, &other)
+            }
+            Certified::Elsewhere => sign(&committee, ordinal.0 + 1, &statement),
+            Certified::ByOthers => {
+                let others = genesis_with(7).committee().unwrap().clone();
+                sign(&others, ordinal.0, &statement)
+            }
         }
     }
 
@@ -612,4 +722,26 @@ impl Played {
         ballot.justification = sent.map(because);
         Some(ballot)
     }
+}
+
+/// The same claims, and a signature of somebody else's over them.
+pub fn forge(jws: &str) -> String {
+    let (signed, signature) = jws.rsplit_once('.').unwrap();
+    let other = if signature.starts_with('A') { "B" } else { "A" };
+    format!("{signed}.{other}{}", &signature[1..])
+}
+
+fn change_document(change: usize, seat: u32, key: u32) -> String {
+    let name = format!("v{seat}");
+    let key = Jwk::from(secret(VALIDATOR + key).public());
+    let change = match change {
+        0 => json!({"add": {"name": name, "public_key": key}}),
+        1 => json!({"remove": {"name": name}}),
+        _ => json!({"rotate": {"name": name, "public_key": key}}),
+    };
+    let document = json!({
+        "title": "C", "description": "", "type": "configuration_change", "open": true,
+        "voting_period_s": 30, "content": {"committee": change},
+    });
+    aegis_crypto::canonicalize(&document.to_string(), 16).unwrap()
 }

@@ -5,7 +5,6 @@ use aegis_ledger::*;
 
 use crate::history::Log;
 use crate::tables::{Batch, Tables};
-use crate::world::genesis;
 
 /// What a replay does between two batches.
 #[derive(Clone, Copy, Debug)]
@@ -44,10 +43,9 @@ fn traced(trace: Digest, applied: &Applied) -> Digest {
 
 /// Replays a log from its bytes into a new cluster; the entries of a batch are applied
 /// before any of them is written.
-pub fn replay(log: &Log, batch: usize, between: Between) -> Replayed {
-    let genesis = genesis();
+pub fn replay(genesis: &Genesis, log: &Log, batch: usize, between: Between) -> Replayed {
     let mut tables = Tables::default();
-    let mut ledger = Ledger::load(&tables, &genesis).unwrap();
+    let mut ledger = Ledger::load(&tables, genesis).unwrap();
     let (mut answers, mut events) = (Vec::new(), Vec::new());
     let (mut index, mut trace) = (0, Digest::ZERO);
     for entries in log.chunks(batch) {
@@ -70,7 +68,7 @@ pub fn replay(log: &Log, batch: usize, between: Between) -> Replayed {
             Between::Restart => {}
             Between::Snapshot => tables = Tables::from_bytes(&tables.to_bytes()),
         }
-        ledger = Ledger::load(&tables, &genesis).unwrap();
+        ledger = Ledger::load(&tables, genesis).unwrap();
     }
     Replayed {
         tables,

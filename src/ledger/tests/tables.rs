@@ -91,7 +91,10 @@ fn recoded(table: Table, key: Vec<u8>, value: &[u8]) -> Change {
         Table::Requests => of::<RequestRecord>(key, value),
         Table::Evidence => of::<EvidenceRecord>(key, value),
         Table::Events => of::<Event>(key, value),
-        Table::Documents | Table::Justifications => Change {
+        Table::Committees => of::<CommitteeRecord>(key, value),
+        Table::Uncertified => of::<UncertifiedRecord>(key, value),
+        Table::RetiredKeys => of::<RetiredKeyRecord>(key, value),
+        Table::Documents | Table::Justifications | Table::Certificates | Table::Tree => Change {
             table,
             key,
             value: Some(value.to_vec()),

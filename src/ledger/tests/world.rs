@@ -1,7 +1,8 @@
 //! A small world to vote in: tables in memory, agents with keys, a clock to turn.
 
+use aegis_crypto::certificate::{Certificate, signed_bytes};
 use aegis_crypto::claims::{AgentType, RegistrationClaims, VoteClaims};
-use aegis_crypto::{Digest, SecretKey, Typ, jws};
+use aegis_crypto::{Committee, Digest, Jwk, SeatNo, SecretKey, Typ, jws};
 use aegis_ledger::*;
 
 pub use crate::tables::Tables;
@@ -14,14 +15,50 @@ pub fn secret(seed: u32) -> SecretKey {
 
 pub const REGISTRAR: u32 = 1_000_000;
 
-pub fn genesis() -> Genesis {
-    let jwk = |seed| serde_json::to_value(aegis_crypto::Jwk::from(secret(seed).public())).unwrap();
-    let document = serde_json::json!({
+/// The number of validator 0's key; the next validators have the next numbers.
+pub const VALIDATOR: u32 = 2_000_000;
+const VALIDATORS: u32 = 64;
+
+/// A genesis document with so many seats, `v0` and on.
+pub fn genesis_document(seats: u32) -> serde_json::Value {
+    let jwk = |seed| serde_json::to_value(Jwk::from(secret(seed).public())).unwrap();
+    let seat = |n| serde_json::json!({"seat": n, "name": format!("v{n}"), "public_key": jwk(VALIDATOR + n)});
+    serde_json::json!({
         "version": 1, "name": "test", "created_at": "2026-01-01T00:00:00Z",
         "nonce": Digest::of("nonce"), "registrar": jwk(REGISTRAR), "administrators": [jwk(REGISTRAR + 1)],
-        "policies": initial_policies_digest(), "committee": [],
-    });
-    Genesis::parse(serde_json::to_vec(&document).unwrap()).unwrap()
+        "policies": initial_policies_digest(), "committee": (0..seats).map(seat).collect::<Vec<_>>(),
+    })
+}
+
+pub fn genesis_with(seats: u32) -> Genesis {
+    Genesis::parse(serde_json::to_vec(&genesis_document(seats)).unwrap()).unwrap()
+}
+
+/// The key of the validator with this public key.
+fn validator(key: &aegis_crypto::PublicKey) -> SecretKey {
+    let all = (VALIDATOR..VALIDATOR + VALIDATORS).map(secret);
+    all.into_iter()
+        .find(|secret| secret.public() == *key)
+        .unwrap()
+}
+
+/// A certificate by the seats from `first` on, going round, as many as make a quorum.
+pub fn certificate(
+    committee: &Committee,
+    first: u8,
+    view: u64,
+    ordinal: u64,
+    statement: &str,
+) -> String {
+    let signed = signed_bytes(committee.epoch(), view, ordinal, statement);
+    let seats = committee.seats();
+    let signers = (0..seats.quorum()).map(|n| SeatNo((first + n) % seats.count()));
+    let signatures = signers
+        .map(|seat| (seat, validator(committee.key(seat).unwrap()).sign(&signed)))
+        .collect();
+    Certificate::assemble(committee, view, ordinal, statement.to_owned(), signatures)
+        .unwrap()
+        .to_envelope(committee)
 }
 
 /// A ledger with its tables, a clock and a log position.
@@ -38,7 +75,12 @@ pub const START_MS: u64 = 1_780_000_000_000;
 
 impl World {
     pub fn new() -> Self {
-        let genesis = genesis();
+        Self::with_committee(0)
+    }
+
+    /// A world with a committee of so many seats.
+    pub fn with_committee(seats: u32) -> Self {
+        let genesis = genesis_with(seats);
         let ledger = Ledger::load(&Tables::default(), &genesis).unwrap();
         Self {
             genesis,
@@ -52,12 +94,15 @@ impl World {
 
     /// A world with `count` attested agents, `a1` to `a<count>`, each with the key of its number.
     pub fn with_agents(count: u32) -> Self {
-        let mut world = Self::new();
-        let registrations = (1..=count).map(|n| world.attested(n)).collect();
-        for receipt in world.register(registrations) {
+        Self::new().and_agents(count)
+    }
+
+    pub fn and_agents(mut self, count: u32) -> Self {
+        let registrations = (1..=count).map(|n| self.attested(n)).collect();
+        for receipt in self.register(registrations) {
             receipt.unwrap();
         }
-        world
+        self
     }
 
     pub fn apply(&mut self, entry: Entry) -> Answer {
@@ -224,6 +269,65 @@ impl World {
     ) -> Result<CastReceipt, Refusal> {
         let ballot = self.sign(voter, &self.vote(voter, no, choice));
         self.cast_ballot(ballot)
+    }
+
+    /// Casts the ballots of all these voters, for.
+    pub fn approve(&mut self, no: ProposalNo, voters: std::ops::RangeInclusive<u32>) {
+        for voter in voters {
+            self.cast(voter, no, Choice::For).unwrap();
+        }
+        assert_eq!(self.status(no), Status::Approved);
+    }
+
+    /// Restarts the ledger from its tables.
+    pub fn restart(&mut self) {
+        let again = Ledger::load(&self.tables, &self.genesis).unwrap();
+        assert_eq!(again, self.ledger);
+        self.ledger = again;
+    }
+
+    pub fn statement(&self, ordinal: u64) -> Option<Statement> {
+        query::statement(&self.tables, &self.genesis, Ordinal(ordinal)).unwrap()
+    }
+
+    pub fn epoch_of(&self, ordinal: u64) -> Epoch {
+        query::epoch_of(&self.tables, &self.genesis, Ordinal(ordinal))
+            .unwrap()
+            .unwrap()
+    }
+
+    /// The committee of a closing's epoch.
+    pub fn committee_of(&self, ordinal: u64) -> Committee {
+        match self.epoch_of(ordinal) {
+            Epoch::Decided(record) => record.committee().unwrap(),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// A good certificate of a closing.
+    pub fn certificate(&self, ordinal: u64) -> String {
+        let statement = self.statement(ordinal).unwrap().to_canonical();
+        certificate(&self.committee_of(ordinal), 0, 0, ordinal, &statement)
+    }
+
+    pub fn record(&mut self, ordinal: u64, envelope: String) -> Result<Receipt, Refusal> {
+        let ordinal = Ordinal(ordinal);
+        self.run(
+            Principal::System,
+            Command::RecordCertificate { ordinal, envelope },
+        )
+    }
+
+    pub fn certify(&mut self, ordinal: u64) {
+        let envelope = self.certificate(ordinal);
+        self.record(ordinal, envelope).unwrap();
+    }
+
+    /// Proposes a change of the committee, open at once.
+    pub fn propose_change(&mut self, change: serde_json::Value) -> Result<ProposalNo, Refusal> {
+        self.propose_with(serde_json::json!({
+            "type": "configuration_change", "content": {"committee": change},
+        }))
     }
 
     /// Casts a ballot whose claims were altered first.
