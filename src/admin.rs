@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use aegis_api::{ChangeError, Leadership, MemberRole, NodeId};
+use aegis_committee::{Door, MESSAGES};
 use aegis_ledger::codec;
 use aegis_peers::{
     FrameStream, Lane, Method, Peer, PeerError, Peers, Refusal, RefusalCode, Service,
@@ -396,18 +397,19 @@ impl From<Done> for Option<Leadership> {
     }
 }
 
-/// Raft's procedures and orders, as one service for the peers.
+/// Raft's procedures, orders and the committee's messages, as one service for the peers.
 pub struct NodeService {
     raft: Arc<RaftNode>,
     inner: Arc<dyn Service>,
+    seat: Option<Door>,
 }
 
 impl NodeService {
-    /// What `raft` serves, and orders to it.
+    /// What `raft` serves, orders to it, and messages to the seat, where the node has one.
     #[must_use]
-    pub fn new(raft: Arc<RaftNode>) -> Self {
+    pub fn new(raft: Arc<RaftNode>, seat: Option<Door>) -> Self {
         let inner = raft.service();
-        Self { raft, inner }
+        Self { raft, inner, seat }
     }
 }
 
@@ -437,7 +439,17 @@ impl Service for NodeService {
         method: Method,
         input: FrameStream,
     ) -> BoxFuture<'static, Result<FrameStream, Refusal>> {
-        self.inner.stream(from, method, input)
+        if method != MESSAGES {
+            return self.inner.stream(from, method, input);
+        }
+        let taken = match &self.seat {
+            Some(seat) => Ok(seat.receive(from, input)),
+            None => Err(Refusal::new(
+                RefusalCode::UnknownMethod,
+                "this node has no seat in the committee",
+            )),
+        };
+        async move { taken }.boxed()
     }
 }
 

@@ -39,6 +39,9 @@ pub struct Config {
     /// How it takes part in the agreement.
     #[serde(default)]
     pub raft: RaftConfig,
+    /// Its seat in the committee.
+    #[serde(default)]
+    pub committee: CommitteeConfig,
     /// What it logs.
     #[serde(default)]
     pub log: LogConfig,
@@ -81,6 +84,10 @@ pub struct MemberConfig {
     pub peer_address: String,
     /// Where its clients reach it, `host:port`.
     pub api_address: String,
+    /// Whether it receives the log without a vote: a seat in the committee asks for no
+    /// more.
+    #[serde(default)]
+    pub witness: bool,
 }
 
 /// How clients reach the node.
@@ -252,6 +259,38 @@ impl Default for RaftConfig {
     }
 }
 
+/// The node's seat in the committee.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct CommitteeConfig {
+    /// The seat's private key, a file that only its owner may read. A node without one has
+    /// no seat.
+    pub key: Option<PathBuf>,
+    /// How long a closing may take to be decided before the view is changed, in
+    /// milliseconds.
+    pub timeout_ms: u64,
+    /// The longest such time, in milliseconds: it doubles with each view change that brings
+    /// no progress.
+    pub timeout_ms_max: u64,
+    /// How long nothing may come before messages are sent again, in milliseconds.
+    pub resend_ms: u64,
+    /// How long nothing is undecided before the transparency log gets a checkpoint between
+    /// the regular ones, in milliseconds.
+    pub quiet_ms: u64,
+}
+
+impl Default for CommitteeConfig {
+    fn default() -> Self {
+        Self {
+            key: None,
+            timeout_ms: 1_000,
+            timeout_ms_max: 60_000,
+            resend_ms: 250,
+            quiet_ms: 250,
+        }
+    }
+}
+
 /// What the node logs.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -391,7 +430,8 @@ impl Config {
             &mut self.peers.key,
             &mut self.storage.dir,
         ];
-        for path in paths.into_iter().chain(&mut self.log.file) {
+        let optional = self.log.file.iter_mut().chain(&mut self.committee.key);
+        for path in paths.into_iter().chain(optional) {
             // Joining keeps a path that is absolute already.
             *path = folder.join(&*path);
         }

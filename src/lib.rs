@@ -14,4 +14,5 @@ pub mod machine;
 pub mod node;
 pub mod observe;
 pub mod random;
+mod seat;
 pub mod telemetry;

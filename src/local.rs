@@ -162,6 +162,7 @@ async fn serve(config: Config, ready: Ready, edge: &Handle) -> Result<()> {
     tokio::select! {
         ended = node.ended() => match ended {
             Ended::Failed(reason) => Err(anyhow!("replication failed: {reason}")),
+            Ended::SeatFailed(reason) => Err(anyhow!("the validator failed: {reason}")),
             Ended::ListenerEnded(which) => Err(anyhow!("the {which} listener ended")),
         },
         _ = terminate.recv() => node.stop().await,

@@ -5,7 +5,10 @@
 
 use std::sync::Arc;
 
-use aegis_ledger::{Archive, Entry, Event, Genesis, Ledger, LedgerTime, LogIndex, query};
+use aegis_committee::{Inbox, SignatureMemory};
+use aegis_ledger::{
+    Archive, Entry, Event, Genesis, Ledger, LedgerTime, LogIndex, Verified, query,
+};
 use aegis_raft::{Applied, Machine, MachineError, Position};
 use tokio::sync::watch;
 
@@ -26,9 +29,19 @@ pub struct Progress {
     pub due: watch::Receiver<Option<LedgerTime>>,
 }
 
+/// What a node's validator shares with its ledger.
+#[derive(Clone, Default)]
+pub struct Follower {
+    /// Rung whenever there may be something for the validator to read.
+    pub inbox: Arc<Inbox>,
+    /// Signatures that were verified already.
+    pub memory: Arc<SignatureMemory>,
+}
+
 /// The ledger, between two batches.
 pub struct LedgerMachine {
     genesis: Arc<Genesis>,
+    follower: Option<Follower>,
     ledger: Option<Ledger>,
     pending: Vec<Event>,
     events: watch::Sender<u64>,
@@ -39,11 +52,16 @@ pub struct LedgerMachine {
 impl LedgerMachine {
     /// A machine that begins empty; Raft loads it before it applies.
     #[must_use]
-    pub fn new(genesis: Arc<Genesis>, metrics: LedgerMetrics) -> (Self, Progress) {
+    pub fn new(
+        genesis: Arc<Genesis>,
+        follower: Option<Follower>,
+        metrics: LedgerMetrics,
+    ) -> (Self, Progress) {
         let (events, events_seen) = watch::channel(0);
         let (due, due_seen) = watch::channel(None);
         let machine = Self {
             genesis,
+            follower,
             ledger: None,
             pending: Vec::new(),
             events,
@@ -62,13 +80,20 @@ impl LedgerMachine {
 
 impl Machine for LedgerMachine {
     fn load(&mut self, archive: &dyn Archive) -> Result<(), MachineError> {
-        let ledger = Ledger::load(archive, &self.genesis).map_err(MachineError::new)?;
+        let mut ledger = Ledger::load(archive, &self.genesis).map_err(MachineError::new)?;
+        if let Some(follower) = &self.follower {
+            let memory = Arc::clone(&follower.memory);
+            ledger = ledger.with_memory(memory as Arc<dyn Verified>);
+        }
         let core = query::core(archive).map_err(MachineError::new)?;
         self.pending.clear();
         self.metrics.loaded(&core);
         self.due.send_replace(ledger.next_due());
         self.events.send_replace(core.events);
         self.ledger = Some(ledger);
+        if let Some(follower) = &self.follower {
+            follower.inbox.ring();
+        }
         Ok(())
     }
 
@@ -123,6 +148,9 @@ impl Machine for LedgerMachine {
             }
             self.events
                 .send_modify(|events| *events = events.saturating_add(count));
+            if let Some(follower) = &self.follower {
+                follower.inbox.ring();
+            }
         }
     }
 }

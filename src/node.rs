@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use aegis_api::metrics::Exporter;
 use aegis_cli::secret;
+use aegis_committee::{CommitteeSeat, MESSAGES};
 use aegis_ledger::{Command, Entry, Genesis, LedgerTime, Principal, query};
 use aegis_peers::{
     ClusterId, Credentials, Endpoint, Identity, Incarnation, Limits, NodeId, PeerServer, Peers,
@@ -31,8 +32,9 @@ use crate::admin::{NodeService, ORDER, Orders};
 use crate::config::{Config, MemberConfig, RaftConfig, StorageConfig};
 use crate::edge::{self, Serving};
 use crate::governance::{self, Gate, NodeGovernance};
-use crate::machine::{LedgerMachine, Progress};
+use crate::machine::{Follower, LedgerMachine, Progress};
 use crate::observe::{self, Observers};
+use crate::seat;
 
 /// How long a leader that is told to stop may take to hand over: many times what it takes.
 /// A target that stops as well never leads, and is not waited for longer.
@@ -48,6 +50,7 @@ const TICK_RETRY: Duration = Duration::from_millis(500);
 /// A running node.
 pub struct Node {
     raft: Arc<RaftNode>,
+    seat: Option<CommitteeSeat>,
     edge: Serving,
     peers: JoinHandle<aegis_peers::Drained>,
     tasks: Vec<JoinHandle<()>>,
@@ -61,6 +64,8 @@ pub struct Node {
 pub enum Ended {
     /// The core failed; the process must end with an error.
     Failed(String),
+    /// The validator failed; the process must end with an error.
+    SeatFailed(String),
     /// A listener ended, which it never does by itself.
     ListenerEnded(&'static str),
 }
@@ -81,7 +86,12 @@ impl Node {
             Roster::open(&store).context("cannot read the members from the data folder")?;
         let endpoint = Arc::new(endpoint.finish(Arc::clone(&roster))?);
         let peers = Peers::new(Arc::clone(&endpoint));
-        let (machine, progress) = LedgerMachine::new(Arc::clone(&genesis), observers.ledger());
+        let follower = seat::has_seat(&config, &genesis)?.then(Follower::default);
+        let (machine, progress) = LedgerMachine::new(
+            Arc::clone(&genesis),
+            follower.clone(),
+            observers.ledger(),
+        );
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let floor_bytes = u64::from(config.storage.free_floor_mib) << 20;
         let gate = Arc::new(Gate::new(store.clone(), floor_bytes));
@@ -97,13 +107,28 @@ impl Node {
         });
         let raft = Arc::new(raft.await.context("cannot start replication")?);
 
+        let seat = match follower {
+            Some(follower) => Some(seat::take(seat::Parts {
+                config: &config,
+                genesis: Arc::clone(&genesis),
+                store: store.clone(),
+                peers: peers.clone(),
+                raft: Arc::clone(&raft),
+                follower,
+                observer: observers.committee(),
+            })?),
+            None => None,
+        };
+        let door = seat.as_ref().map(CommitteeSeat::door);
         let stop_peers = CancellationToken::new();
-        let server = serve_peers(&config, endpoint, &raft, stop_peers.clone()).await?;
+        let service = NodeService::new(Arc::clone(&raft), door.clone());
+        let server = serve_peers(&config, endpoint, service, stop_peers.clone()).await?;
         if config.is_founder() {
             let members = config
                 .cluster
                 .members
                 .iter()
+                .filter(|founder| !founder.witness)
                 .map(member)
                 .collect::<Result<BTreeMap<_, _>>>()?;
             let founded = raft
@@ -155,6 +180,7 @@ impl Node {
         tracing::info!(node = config.node.id, name = %config.node.name, api = %config.api.listen, "node started");
         Ok(Self {
             raft,
+            seat,
             edge,
             peers: server,
             tasks,
@@ -174,6 +200,7 @@ impl Node {
     pub async fn ended(&mut self) -> Ended {
         tokio::select! {
             reason = self.raft.failed() => Ended::Failed(reason),
+            reason = seat_ended(&mut self.seat) => Ended::SeatFailed(reason),
             _ = &mut self.edge.api => Ended::ListenerEnded("api"),
             _ = &mut self.edge.events => Ended::ListenerEnded("events"),
             _ = &mut self.peers => Ended::ListenerEnded("peers"),
@@ -202,6 +229,11 @@ impl Node {
         for task in self.tasks {
             task.await.context("a task of the node died")?;
         }
+        if let Some(seat) = self.seat
+            && let Some(reason) = seat.stop().await
+        {
+            bail!("the validator did not end well: {reason}");
+        }
         let stopped = self.raft.step_down_and_stop(STOP_DEADLINE).await;
         if stopped.unanswered > 0 {
             tracing::warn!(
@@ -213,6 +245,17 @@ impl Node {
         self.peers.await.context("the peers' task died")?;
         tracing::info!("stopped");
         Ok(())
+    }
+}
+
+/// Completes if there is a validator and it fails.
+async fn seat_ended(seat: &mut Option<CommitteeSeat>) -> String {
+    match seat {
+        Some(seat) => match seat.ended().await {
+            Some(reason) => reason,
+            None => std::future::pending().await,
+        },
+        None => std::future::pending().await,
     }
 }
 
@@ -315,14 +358,14 @@ impl EndpointDraft {
 async fn serve_peers(
     config: &Config,
     endpoint: Arc<Endpoint>,
-    raft: &Arc<RaftNode>,
+    service: NodeService,
     stop: CancellationToken,
 ) -> Result<JoinHandle<aegis_peers::Drained>> {
     let methods = aegis_raft::methods()
         .and(ORDER)
+        .and_then(|methods| methods.and(MESSAGES))
         .context("two procedures have one path")?;
-    let service = Arc::new(NodeService::new(Arc::clone(raft)));
-    let server = PeerServer::bind(config.peers.listen, endpoint, methods, service)
+    let server = PeerServer::bind(config.peers.listen, endpoint, methods, Arc::new(service))
         .await
         .context("cannot listen for peers; set `peers.listen`")?;
     Ok(tokio::spawn(

@@ -11,6 +11,8 @@ use metrics::{Counter, Gauge, Histogram};
 use tokio::time::{Interval, MissedTickBehavior, interval, timeout};
 use tokio_util::sync::CancellationToken;
 
+use crate::seat::SeatMetrics;
+
 /// How often what can only be asked for is asked for.
 const SAMPLE_INTERVAL: Duration = Duration::from_secs(1);
 /// How long a leader may take to vouch for itself before a node counts as without one.
@@ -19,15 +21,15 @@ const LEADER_PATIENCE: Duration = Duration::from_secs(2);
 /// A whole number as a metric's value. Beyond 2^53 the last digits are lost, which no
 /// graph shows.
 #[expect(clippy::cast_precision_loss, reason = "a metric is a float")]
-const fn value(number: u64) -> f64 {
+pub(crate) const fn value(number: u64) -> f64 {
     number as f64
 }
 
-fn count(items: usize) -> f64 {
+pub(crate) fn count(items: usize) -> f64 {
     value(u64::try_from(items).unwrap_or(u64::MAX))
 }
 
-const fn flag(on: bool) -> f64 {
+pub(crate) const fn flag(on: bool) -> f64 {
     if on { 1.0 } else { 0.0 }
 }
 
@@ -57,6 +59,12 @@ impl Observers {
     #[must_use]
     pub fn storage(&self) -> Arc<dyn aegis_storage::Observer> {
         Arc::clone(&self.storage) as Arc<dyn aegis_storage::Observer>
+    }
+
+    /// Who measures the node's seat in the committee.
+    #[must_use]
+    pub fn committee(&self) -> Arc<dyn aegis_committee::Observer> {
+        Arc::new(SeatMetrics::new())
     }
 
     /// Who measures the ledger.

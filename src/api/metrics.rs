@@ -116,6 +116,11 @@ const DECISION_SECONDS: &[f64] = &[
     604_800.0,
     2_592_000.0,
 ];
+/// From one sync of a fast disk to several timeouts.
+const PHASE_SECONDS: &[f64] = &[
+    0.000_5, 0.001, 0.002, 0.003, 0.005, 0.008, 0.016, 0.032, 0.064, 0.128, 0.256, 0.512, 1.024,
+    2.048, 4.096, 8.192, 16.384, 65.536,
+];
 const RATIOS: &[f64] = &[0.1, 0.2, 0.3, 0.333, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0];
 
 macro_rules! catalogue {
@@ -204,6 +209,34 @@ catalogue! {
         "The share of the electorate that took part, at each close of voting."
     Histogram DECISION_DURATION = "aegis_decision_duration_seconds", Seconds, DECISION_SECONDS;
         "Time to decide: from the opening of voting to its close, by outcome."
+    Gauge COMMITTEE_VIEW = "aegis_committee_view", Count;
+        "The view that this validator is in, or asks for."
+    Gauge COMMITTEE_CHANGING_VIEW = "aegis_committee_changing_view", Count;
+        "Whether this validator waits for a view to begin: 1 or 0."
+    Counter COMMITTEE_VIEW_CHANGES = "aegis_committee_view_changes_total", Count;
+        "View changes that this validator asked for, by reason."
+    Gauge COMMITTEE_WATERMARK_LOW = "aegis_committee_watermark_low", Count;
+        "The last closing that is under a stable checkpoint."
+    Gauge COMMITTEE_WATERMARK_HIGH = "aegis_committee_watermark_high", Count;
+        "The last closing that may be agreed on before the next stable checkpoint."
+    Gauge COMMITTEE_SEQUENCE = "aegis_committee_sequence", Count;
+        "The last closing up to which all certificates are recorded."
+    Gauge COMMITTEE_UNDECIDED = "aegis_committee_undecided", Count;
+        "Closings that this validator waits for a decision on."
+    Gauge COMMITTEE_BUFFERED = "aegis_committee_buffered_messages", Count;
+        "Messages that wait for a view to begin or for a watermark to move."
+    Gauge COMMITTEE_SEAT_LAG = "aegis_committee_seat_lag", Count;
+        "Closings that were committed to since a seat last committed to one, by seat."
+    Histogram COMMITTEE_PHASE_DURATION = "aegis_committee_phase_duration_seconds", Seconds, PHASE_SECONDS;
+        "From a closing in this node's ledger to a phase of its agreement, by phase."
+    Counter COMMITTEE_DROPPED = "aegis_committee_messages_dropped_total", Count;
+        "Messages between validators that were dropped, by reason."
+    Counter COMMITTEE_EVIDENCE = "aegis_committee_evidence_total", Count;
+        "Proofs that a validator contradicted itself, by seat."
+    Counter COMMITTEE_DISAGREEMENTS = "aegis_committee_disagreements_total", Count;
+        "Proposed statements that are not what this node's ledger says, by seat and field."
+    Gauge COMMITTEE_ALARM = "aegis_committee_alarm", Count;
+        "Whether an alarm of the committee was raised since the start, by code: 1 or 0."
     Histogram CONSENSUS_LATENCY = "consensus_latency_seconds", Seconds, DECISION_SECONDS;
         "From the opening of voting to a decision that was reached: approved or rejected."
     Counter CONSENSUS_ACHIEVED = "consensus_achieved_total", Count;

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::ops::RangeInclusive;
 
-use super::{ApiConfig, Config, RaftConfig, StorageConfig};
+use super::{ApiConfig, CommitteeConfig, Config, RaftConfig, StorageConfig};
 use crate::layers::{Fault, Layers};
 
 /// The longest name of a node, in bytes.
@@ -31,6 +31,7 @@ impl Config {
         self.api.check(checks);
         self.storage.check(checks);
         self.raft.check(checks);
+        self.committee.check(checks);
     }
 
     fn check_members(&self, checks: &mut Checks<'_>) {
@@ -40,6 +41,10 @@ impl Config {
                 "cluster.members",
                 format!("there are {}, at most {MEMBERS_MAX}", members.len()),
             );
+        }
+        if !members.is_empty() && members.iter().all(|member| member.witness) {
+            let reason = "all are witnesses; a cluster is founded by one voter at least";
+            checks.fault("cluster.members", reason.to_owned());
         }
         let (mut ids, mut addresses) = (BTreeSet::new(), BTreeSet::new());
         for (position, member) in members.iter().enumerate() {
@@ -83,6 +88,23 @@ impl Config {
                 checks.fault(key, format!("{listen} is also that of `{other}`"));
             }
         }
+    }
+}
+
+impl CommitteeConfig {
+    fn check(&self, checks: &mut Checks<'_>) {
+        for (key, value) in [
+            ("committee.timeout_ms", self.timeout_ms),
+            ("committee.resend_ms", self.resend_ms),
+            ("committee.quiet_ms", self.quiet_ms),
+        ] {
+            checks.range(key, value, 10..=600_000);
+        }
+        checks.range(
+            "committee.timeout_ms_max",
+            self.timeout_ms_max,
+            self.timeout_ms..=3_600_000,
+        );
     }
 }
 

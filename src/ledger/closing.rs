@@ -134,6 +134,7 @@ impl Ledger {
             let waiting = UncertifiedRecord {
                 proposal: no,
                 change: change.filter(|_| outcome == Outcome::Approved),
+                tree_root: self.tree.root(),
             };
             step.put(key::number(ordinal.0), &waiting);
         } else {

@@ -528,6 +528,25 @@ pub fn recount(
     genesis: &Genesis,
     no: ProposalNo,
 ) -> Result<Option<Result<Recounted, RecountError>>, ArchiveError> {
+    let mut recount = match begin_recount(archive, genesis, no)? {
+        None => return Ok(None),
+        Some(Err(error)) => return Ok(Some(Err(error))),
+        Some(Ok(recount)) => recount,
+    };
+    let counted = continue_recount(archive, &mut recount)?;
+    Ok(Some(counted.map(|()| recount.finish())))
+}
+
+/// A count of a proposal's ballots in which none is counted yet; `None` if its voting never
+/// opened.
+///
+/// # Errors
+/// The archive could not be read.
+pub fn begin_recount(
+    archive: &dyn Archive,
+    genesis: &Genesis,
+    no: ProposalNo,
+) -> Result<Option<Result<Recount, RecountError>>, ArchiveError> {
     let Some((record, frozen)) = ProposalRecord::read(archive, &key::proposal(no))?
         .and_then(|record| record.frozen.clone().map(|frozen| (record, frozen)))
     else {
@@ -544,21 +563,32 @@ pub fn recount(
         frozen,
     };
     let electors = electorate.electors.into_iter();
-    let mut recount = match Recount::new(terms, electors.map(|e| (e.id, e.power))) {
-        Ok(recount) => recount,
-        Err(error) => return Ok(Some(Err(error))),
-    };
-    let mut after = None;
+    Ok(Some(Recount::new(
+        terms,
+        electors.map(|elector| (elector.id, elector.power)),
+    )))
+}
+
+/// Counts the ballots that are stored and not counted yet, up to the first that does not
+/// count.
+///
+/// # Errors
+/// The archive could not be read.
+pub fn continue_recount(
+    archive: &dyn Archive,
+    recount: &mut Recount,
+) -> Result<Result<(), RecountError>, ArchiveError> {
     loop {
-        let page = ballots(archive, no, after, ROWS_SCANNED_MAX)?;
+        // Ballots are numbered from 1 in the order in which they are counted.
+        let after = recount.ballots();
+        let page = ballots(archive, recount.proposal(), Some(after), ROWS_SCANNED_MAX)?;
         for (_, ballot) in page.items {
-            if let Err(error) = add_stored(archive, &mut recount, &ballot.jws)? {
-                return Ok(Some(Err(error)));
+            if let Err(error) = add_stored(archive, recount, &ballot.jws)? {
+                return Ok(Err(error));
             }
         }
-        match page.next {
-            Some(next) => after = Some(next),
-            None => return Ok(Some(Ok(recount.finish()))),
+        if page.next.is_none() {
+            return Ok(Ok(()));
         }
     }
 }

@@ -642,6 +642,8 @@ pub struct UncertifiedRecord {
     pub proposal: ProposalNo,
     /// The change of the committee that it decided.
     pub change: Option<CommitteeChange>,
+    /// Root of the transparency tree with the closing's audit entry as its last.
+    pub tree_root: Digest,
 }
 
 impl Record for UncertifiedRecord {

@@ -190,6 +190,18 @@ impl Recount {
         self
     }
 
+    /// The proposal whose ballots are counted.
+    #[must_use]
+    pub const fn proposal(&self) -> ProposalNo {
+        self.terms.proposal
+    }
+
+    /// How many ballots are counted.
+    #[must_use]
+    pub fn ballots(&self) -> u64 {
+        self.ballots.size()
+    }
+
     /// Counts the next ballot: its exact JWS, and the key of the voter that it names. That
     /// the key is this voter's is for the caller to know, from the registrar's attestation.
     ///

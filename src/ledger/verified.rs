@@ -18,6 +18,9 @@ pub trait Verified: Send + Sync {
     /// Whether the statement with this [`verification_digest`] was verified under the key
     /// that it names. It must never say so of one that was not.
     fn is_verified(&self, statement: &Digest) -> bool;
+
+    /// The statement was verified just now.
+    fn remember(&self, statement: Digest);
 }
 
 /// Names a statement and the key that it was verified under.
@@ -40,15 +43,17 @@ impl Memory {
 
     /// Checks that `key` is the key that the statement names and has signed it.
     pub(crate) fn verify(&self, statement: &Jws<'_>, key: &PublicKey) -> Result<(), JwsError> {
-        let known = self.0.as_ref().is_some_and(|memory| {
-            let kid = key.kid();
-            *statement.kid() == kid
-                && memory.is_verified(&verification_digest(&kid, statement.compact()))
-        });
-        if known {
+        let Some(memory) = &self.0 else {
+            return statement.verify(key);
+        };
+        let kid = key.kid();
+        let digest = verification_digest(&kid, statement.compact());
+        if *statement.kid() == kid && memory.is_verified(&digest) {
             return Ok(());
         }
-        statement.verify(key)
+        statement.verify(key)?;
+        memory.remember(digest);
+        Ok(())
     }
 }
 

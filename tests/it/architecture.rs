@@ -23,6 +23,16 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("aegis-storage", &["aegis-crypto", "aegis-ledger"]),
     ("aegis-peers", &["aegis-crypto"]),
     (
+        "aegis-committee",
+        &[
+            "aegis-crypto",
+            "aegis-ledger",
+            "aegis-pbft",
+            "aegis-peers",
+            "aegis-storage",
+        ],
+    ),
+    (
         "aegis-raft",
         &[
             "aegis-crypto",
@@ -38,8 +48,10 @@ const LAYERS: &[(&str, &[&str])] = &[
         &[
             "aegis-api",
             "aegis-cli",
+            "aegis-committee",
             "aegis-crypto",
             "aegis-ledger",
+            "aegis-pbft",
             "aegis-peers",
             "aegis-raft",
             "aegis-storage",
