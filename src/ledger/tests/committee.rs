@@ -554,6 +554,7 @@ fn closings_before_a_change_keep_their_committee() {
     };
     assert_eq!(record.epoch, 0);
     world.certify(1);
+    assert_eq!(world.epoch_of(0), world.epoch_of(1), "no closing has it");
     let last = query::newest_committee(&world.tables, &world.genesis).unwrap();
     assert_eq!(last.as_ref(), world.ledger.committee());
     assert_eq!(

@@ -1,5 +1,7 @@
 //! The transparency tree: roots and proofs from the tables, against all entries.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
+
 use aegis_crypto::{Digest, merkle};
 use aegis_ledger::*;
 use proptest::prelude::*;
@@ -96,6 +98,67 @@ fn proofs_hold_between_any_sizes() {
         let (a, b) = sizes;
         check(&world.tables, &hashes, entry, a.min(b), a.max(b));
     });
+}
+
+/// Counts the rows that are read.
+struct Counting<'a> {
+    tables: &'a Tables,
+    rows: AtomicUsize,
+}
+
+impl Archive for Counting<'_> {
+    fn get(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, ArchiveError> {
+        self.rows.fetch_add(1, Ordering::Relaxed);
+        self.tables.get(table, key)
+    }
+
+    fn scan(
+        &self,
+        table: Table,
+        from: &[u8],
+        to: Option<&[u8]>,
+        order: Order,
+        visit: Visitor<'_>,
+    ) -> Result<(), ArchiveError> {
+        self.tables.scan(table, from, to, order, &mut |key, value| {
+            self.rows.fetch_add(1, Ordering::Relaxed);
+            visit(key, value)
+        })
+    }
+}
+
+#[test]
+fn a_proof_reads_few_rows() {
+    let size = 65_535;
+    let (world, _) = grown(size);
+    let size = size as u64;
+    let rows = |prove: &dyn Fn(&dyn Archive)| {
+        let counting = Counting {
+            tables: &world.tables,
+            rows: AtomicUsize::new(0),
+        };
+        prove(&counting);
+        counting.rows.into_inner()
+    };
+    for entry in [0, 1, 32_767, 32_768, size - 1] {
+        let inclusion = rows(&|archive| {
+            query::inclusion_proof(archive, entry, size)
+                .unwrap()
+                .unwrap();
+        });
+        let consistency = rows(&|archive| {
+            query::consistency_proof(archive, entry, size)
+                .unwrap()
+                .unwrap();
+        });
+        // For each factor of 256 at most 255 rows on the way, and 255 at the right edge.
+        assert!(inclusion <= 4 * 255 + 1, "{entry}: {inclusion}");
+        assert!(consistency <= 4 * 255 + 1, "{entry}: {consistency}");
+    }
+    let loaded = rows(&|archive| {
+        Ledger::load(archive, &world.genesis).unwrap();
+    });
+    assert!(loaded <= 2 * 255 + 1, "{loaded}");
 }
 
 /// A missing row is a failure of the disk, and never another root.
