@@ -617,6 +617,28 @@ fn overlapping_changes_follow_each_other_or_fall_away() {
     }
 }
 
+/// What fell away once never comes back, although a later committee would suit it.
+#[test]
+fn a_change_that_fell_away_is_gone_for_good() {
+    let mut world = World::with_committee(4).and_agents(2);
+    let remove = world.propose_change(json!({"remove": {"name": "v1"}}));
+    let rotate = json!({"rotate": {"name": "v1", "public_key": jwk(VALIDATOR + 9)}});
+    let rotate = world.propose_change(rotate).unwrap();
+    world.approve(remove.unwrap(), 1..=2);
+    world.certify(1);
+    world.approve(rotate, 1..=2);
+    let add = json!({"add": {"name": "v1", "public_key": jwk(VALIDATOR + 1)}});
+    let add = world.propose_change(add).unwrap();
+    world.approve(add, 1..=2);
+    world.certify(3);
+    assert_eq!(names(&world, 4), ["v0", "v2", "v3", "v1"]);
+    assert_eq!(world.statement(2).unwrap().next_committee, None);
+    world.certify(2);
+    world.restart();
+    assert_eq!(world.ledger.committee().unwrap().epoch, 2);
+    assert_eq!(names(&world, 4), ["v0", "v2", "v3", "v1"]);
+}
+
 #[test]
 fn a_rejected_change_changes_nothing() {
     let mut world = World::with_committee(4).and_agents(2);
