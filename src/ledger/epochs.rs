@@ -264,8 +264,9 @@ pub(crate) fn of_ordinal(
         }));
     }
     // Closings are certified soon, so few epochs lie in between.
-    while ordinal < record.since {
-        let before = record.epoch.saturating_sub(1);
+    while let Some(before) = record.epoch.checked_sub(1)
+        && ordinal < record.since
+    {
         record = committee(archive, trust, before)?.ok_or_else(|| ArchiveError {
             reason: format!("epoch {before} of the committee is missing"),
         })?;

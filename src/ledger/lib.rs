@@ -10,6 +10,10 @@
 //! position in one atomic write. Whoever only reads needs no ledger: [`query`] answers
 //! from any consistent view of the tables.
 //!
+//! Where the genesis names a committee, what it certifies about a closing is a
+//! [`Statement`], made from the tables alone; a certificate is recorded through the log and
+//! verified by every replica, and nothing follows a closing before it.
+//!
 //! A refusal is an outcome, typed and deterministic ([`Refusal`]); a failure of the disk
 //! ([`ArchiveError`]) is not, and stops the node.
 //!

@@ -228,7 +228,8 @@ impl Ledger {
                     return Err(Refusal::PolicyViolation {
                         rule: "attested_electors".to_owned(),
                         detail: format!(
-                            "agent {id} is not attested, and where there is a committee only                              attested agents vote; have the registrar attest it, or name others"
+                            "agent {id} is not attested, and where there is a committee only \
+                             attested agents vote; have the registrar attest it, or name others"
                         ),
                     });
                 }

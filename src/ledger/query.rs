@@ -4,15 +4,17 @@
 //! a snapshot of its disk while entries are applied. Lists are bounded: a page reads at
 //! most [`ROWS_SCANNED_MAX`] rows, and says where the next one begins.
 
+mod certified;
+mod tree;
+
 use std::ops::ControlFlow;
 
-use aegis_crypto::{Digest, Hasher, Kid, PublicKey, merkle};
+use aegis_crypto::{Digest, Hasher, Kid, PublicKey};
 
 use crate::archive::{Archive, ArchiveError, Order, Table};
 use crate::audit::{AuditEntry, ChainError, ChainVerifier};
 use crate::ballots::CheckedBallot;
 use crate::command::Principal;
-use crate::epochs::{self, CommitteeRecord, Epoch};
 use crate::event::{Event, EventPosition};
 use crate::genesis::Genesis;
 use crate::ids::{AgentId, LogIndex, Ordinal, ProposalNo, TokenNo, VoteId};
@@ -20,12 +22,15 @@ use crate::number::Ppb;
 use crate::open;
 use crate::record::{
     AgentRecord, BallotRecord, ClosingRecord, CoreRecord, ElectorateRecord, EvidenceRecord,
-    ProposalRecord, ProposalType, Record, RetiredKeyRecord, Status, Tally, TokenRecord,
-    UncertifiedRecord, key,
+    ProposalRecord, ProposalType, Record, RetiredKeyRecord, Status, Tally, TokenRecord, key,
 };
 use crate::recount::{BallotFault, Recount, RecountError, RecountTerms, Recounted};
-use crate::statement::{self, Statement};
-use crate::tree::{self, Stored};
+
+pub use certified::{
+    certificate, committee, epoch_of, has_certificate, is_certified, newest_committee, statement,
+    uncertified,
+};
+pub use tree::{consistency_proof, inclusion_proof, tree_root};
 
 /// The most rows that one page reads, whatever its filter.
 pub const ROWS_SCANNED_MAX: usize = 10_000;
@@ -379,41 +384,6 @@ pub fn closings(
     )
 }
 
-/// The committee of an epoch; `None` before the epoch begins and without a committee.
-///
-/// # Errors
-/// The archive could not be read.
-pub fn committee(
-    archive: &dyn Archive,
-    genesis: &Genesis,
-    epoch: u64,
-) -> Result<Option<CommitteeRecord>, ArchiveError> {
-    epochs::committee(archive, genesis.trust(), epoch)
-}
-
-/// The committee of the newest epoch that has begun; `None` without a committee.
-///
-/// # Errors
-/// The archive could not be read.
-pub fn newest_committee(
-    archive: &dyn Archive,
-    genesis: &Genesis,
-) -> Result<Option<CommitteeRecord>, ArchiveError> {
-    epochs::newest(archive, genesis.trust())
-}
-
-/// Who certifies a closing, whether or not it has happened yet; `None` without a committee.
-///
-/// # Errors
-/// The archive could not be read.
-pub fn epoch_of(
-    archive: &dyn Archive,
-    genesis: &Genesis,
-    ordinal: Ordinal,
-) -> Result<Option<Epoch>, ArchiveError> {
-    epochs::of_ordinal(archive, genesis.trust(), ordinal)
-}
-
 /// A closing.
 ///
 /// # Errors
@@ -423,71 +393,6 @@ pub fn closing(
     ordinal: Ordinal,
 ) -> Result<Option<ClosingRecord>, ArchiveError> {
     ClosingRecord::read(archive, &key::number(ordinal.0))
-}
-
-/// What validators agree on about a closing. `None` if there is no such closing, and while
-/// it would name a next committee but its own epoch is [undecided](Epoch::Undecided).
-///
-/// # Errors
-/// The archive could not be read.
-pub fn statement(
-    archive: &dyn Archive,
-    genesis: &Genesis,
-    ordinal: Ordinal,
-) -> Result<Option<Statement>, ArchiveError> {
-    statement::statement(archive, genesis.trust(), ordinal)
-}
-
-/// Closings that wait for their certificates, in order, after `after`.
-///
-/// # Errors
-/// The archive could not be read.
-pub fn uncertified(
-    archive: &dyn Archive,
-    after: Option<Ordinal>,
-    limit: usize,
-) -> Result<Page<(Ordinal, UncertifiedRecord), Ordinal>, ArchiveError> {
-    let from = after.map_or_else(Vec::new, |ordinal| key::number(ordinal.next().0));
-    page(
-        archive,
-        Range {
-            from: &from,
-            to: None,
-            order: Order::Ascending,
-        },
-        limit,
-        |found, value| {
-            let (ordinal, waiting) = epochs::waiting(found, value)?;
-            Ok(Row::Take(ordinal, (ordinal, waiting)))
-        },
-        Table::Uncertified,
-    )
-}
-
-/// The certificate of a closing: the exact envelope that was recorded first.
-///
-/// # Errors
-/// The archive could not be read.
-pub fn certificate(
-    archive: &dyn Archive,
-    ordinal: Ordinal,
-) -> Result<Option<String>, ArchiveError> {
-    let envelope = archive
-        .get(Table::Certificates, &key::number(ordinal.0))?
-        .map(String::from_utf8)
-        .transpose();
-    envelope.map_err(|error| ArchiveError {
-        reason: format!("the certificate of closing {ordinal}: {error}"),
-    })
-}
-
-/// Whether a certificate stands behind a proposal's outcome.
-///
-/// # Errors
-/// The archive could not be read.
-pub fn is_certified(archive: &dyn Archive, no: ProposalNo) -> Result<bool, ArchiveError> {
-    let record = ProposalRecord::read(archive, &key::proposal(no))?;
-    Ok(record.is_some_and(|record| record.is_certified()))
 }
 
 /// The key of an agent by its thumbprint: the one it has, or one it had before.
@@ -704,50 +609,6 @@ pub fn verify_audit(archive: &dyn Archive) -> Result<AuditVerdict, ArchiveError>
             fault,
         }),
     }
-}
-
-/// The root of the transparency tree over the first `size` audit entries; `None` if there
-/// are fewer.
-///
-/// # Errors
-/// The archive could not be read.
-pub fn tree_root(archive: &dyn Archive, size: u64) -> Result<Option<Digest>, ArchiveError> {
-    if size > core(archive)?.audit_entries {
-        return Ok(None);
-    }
-    merkle::root_of(&Stored(archive), size).map(Some)
-}
-
-/// The proof that audit entry `entry` is in the tree of the first `size`; `None` if it is
-/// not, or if there are fewer entries. It reads at most some hundreds of rows.
-///
-/// # Errors
-/// The archive could not be read.
-pub fn inclusion_proof(
-    archive: &dyn Archive,
-    entry: u64,
-    size: u64,
-) -> Result<Option<Vec<Digest>>, ArchiveError> {
-    if size > core(archive)?.audit_entries {
-        return Ok(None);
-    }
-    tree::provable(merkle::inclusion_proof(&Stored(archive), entry, size))
-}
-
-/// The proof that the tree of the first `to` audit entries begins with that of the first
-/// `from`; `None` if that is longer, or if there are fewer entries.
-///
-/// # Errors
-/// The archive could not be read.
-pub fn consistency_proof(
-    archive: &dyn Archive,
-    from: u64,
-    to: u64,
-) -> Result<Option<Vec<Digest>>, ArchiveError> {
-    if to > core(archive)?.audit_entries {
-        return Ok(None);
-    }
-    tree::provable(merkle::consistency_proof(&Stored(archive), from, to))
 }
 
 /// Events from a position on.

@@ -296,7 +296,8 @@ pub enum Refusal {
     },
     /// The committee certified something else than this ledger holds.
     #[error(
-        "the certified `{field}` of closing {ordinal} is {certified}, this ledger has {expected};          compare the nodes' audit heads before anything else"
+        "the certified `{field}` of closing {ordinal} is {certified}, this ledger has {expected}; \
+         compare the nodes' audit heads before anything else"
     )]
     CertificateMismatch {
         /// The closing.
@@ -310,7 +311,8 @@ pub enum Refusal {
     },
     /// The committee has not certified the outcome yet.
     #[error(
-        "the committee has not certified the outcome of {proposal} yet; try again once          GET /proposals/{proposal}/certificate answers"
+        "the committee has not certified the outcome of {proposal} yet; try again once \
+         GET /proposals/{proposal}/certificate answers"
     )]
     NotCertified {
         /// The proposal.

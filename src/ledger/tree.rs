@@ -46,7 +46,8 @@ pub(crate) fn load(archive: &dyn Archive, size: u64) -> Result<Frontier, Archive
     for height in (0..64_u8).rev() {
         let place = size.checked_shr(height.into()).unwrap_or(0);
         if !place.is_multiple_of(2) {
-            // The peak of an odd place ends where the larger ones of its size's bits end.
+            // A size of which the bit is set ends one place after the peak of that height
+            // begins, all lower bits aside.
             peaks.push(stored.node(height, place.saturating_sub(1))?);
         }
     }

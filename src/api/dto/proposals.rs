@@ -331,7 +331,7 @@ impl<'a> ProposalBody<'a> {
             votes: VoteCounts::from(&view.tally),
             outcome: record.closed.as_ref().map(|closed| closed.outcome),
             winner: None,
-            certified: false,
+            certified: record.is_certified(),
         }
     }
 }
@@ -442,7 +442,7 @@ impl ResultsBody {
             threshold: Decimal(threshold(frozen)),
             method: frozen.method.as_str(),
             electorate_size: frozen.electorate_size,
-            certified: false,
+            certified: view.record.is_certified(),
         }
     }
 }
@@ -482,7 +482,12 @@ pub(crate) struct DecisionBody {
 }
 
 impl DecisionBody {
-    pub(crate) fn new(ordinal: Ordinal, closing: &ClosingRecord, title: String) -> Self {
+    pub(crate) fn new(
+        ordinal: Ordinal,
+        closing: &ClosingRecord,
+        title: String,
+        certified: bool,
+    ) -> Self {
         Self {
             ordinal: ordinal.0,
             proposal_id: Text(closing.proposal),
@@ -492,7 +497,7 @@ impl DecisionBody {
             closed_at: Time(closing.at),
             index: closing.index.0,
             votes: VoteCounts::from(&closing.tally),
-            certified: false,
+            certified,
         }
     }
 }

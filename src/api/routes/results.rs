@@ -78,5 +78,7 @@ fn decision(
     let proposal = query::proposal(archive, closing.proposal)?.ok_or_else(|| ArchiveError {
         reason: format!("{} was closed but is not on disk", closing.proposal),
     })?;
-    Ok(DecisionBody::new(ordinal, closing, proposal.record.title))
+    let certified = query::has_certificate(archive, ordinal)?;
+    let title = proposal.record.title;
+    Ok(DecisionBody::new(ordinal, closing, title, certified))
 }

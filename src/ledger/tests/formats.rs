@@ -86,6 +86,45 @@ fn a_history_leaves_the_tables_that_it_always_left() {
 
 const PINNED_STATE: &str = "ddba35abe042e19374c97f406e91ac93ceedf5946ca4949a77c92a8d2e3f5deb";
 
+/// The same where there is a committee: a decision, a change of the committee and their
+/// certificates, a ballot that conflicts and a key that was replaced.
+#[test]
+fn a_certified_history_leaves_the_tables_that_it_always_left() {
+    let mut world = World::with_committee(4).and_agents(3);
+    let no = world.propose();
+    world.cast(1, no, Choice::For).unwrap();
+    world.cast(1, no, Choice::Against).unwrap_err();
+    let plain = world.plain(9);
+    world.register(vec![plain]).remove(0).unwrap();
+    let replace = Command::ReplaceKey {
+        agent: id(9),
+        key: secret(10).public().into(),
+        attestation: None,
+        proof: None,
+    };
+    world.admin(replace).unwrap();
+    world.approve(no, 2..=3);
+    let change = serde_json::json!({"remove": {"name": "v1"}});
+    let no = world.propose_change(change).unwrap();
+    world.approve(no, 1..=3);
+    let statements = [1, 2].map(|ordinal| world.statement(ordinal).unwrap().to_canonical());
+    for ordinal in [1, 2] {
+        world.certify(ordinal);
+    }
+    let found = [Digest::of(statements.concat()), world.tables.digest()];
+    assert_eq!(
+        found.map(|digest| digest.to_string()),
+        PINNED_CERTIFIED,
+        "statements that were certified must still come out as they were"
+    );
+}
+
+/// The statements, and the tables.
+const PINNED_CERTIFIED: [&str; 2] = [
+    "0a03e0486df08db27e1f77e839f5e29d5e6b149b8c82855ddec37cad3311357d",
+    "f3c8e69089af0516c9028a53e42d621b013cbb6f14ed658f0423ed606150f919",
+];
+
 /// Snapshots count records by a table's place, and scripts ask for them by its name.
 #[test]
 fn tables_have_a_place_and_a_name_each() {

@@ -125,9 +125,9 @@ fn tallies_equal_a_naive_count() {
 #[test]
 fn a_keyed_request_runs_once_a_day() {
     check(
-        || prop_oneof![histories(), requests()],
-        |acts| {
-            let played = play(0, &acts);
+        || (seats(), prop_oneof![histories(), requests()]),
+        |(seats, acts)| {
+            let played = play(seats, &acts);
             let mut first: BTreeMap<_, (aegis_crypto::Digest, &Answer)> = BTreeMap::new();
             for ((_, entry), answer) in played.log.iter().zip(&played.answers) {
                 let Some(request) = &entry.request else {
@@ -156,9 +156,9 @@ fn a_keyed_request_runs_once_a_day() {
 #[test]
 fn whoever_contradicts_itself_leaves_evidence() {
     check(
-        || prop_oneof![histories(), quarrels()],
-        |acts| {
-            let played = play(0, &acts);
+        || (seats(), prop_oneof![histories(), quarrels()]),
+        |(seats, acts)| {
+            let played = play(seats, &acts);
             let tables = &played.world.tables;
             for ((_, entry), answer) in played.log.iter().zip(&played.answers) {
                 let (Command::Cast(ballots), Ok(Receipt::Cast(receipts))) =

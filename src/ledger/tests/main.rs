@@ -10,12 +10,16 @@
 
 mod admission;
 mod bounds;
+mod committee;
 mod formats;
 mod histories;
 mod history;
 mod lifecycle;
+mod recounts;
 mod refusals;
 mod replay;
 mod requests;
+mod statements;
 mod tables;
+mod trees;
 mod world;
