@@ -6,9 +6,7 @@
 use std::sync::Arc;
 
 use aegis_committee::{Inbox, SignatureMemory};
-use aegis_ledger::{
-    Archive, Entry, Event, Genesis, Ledger, LedgerTime, LogIndex, Verified, query,
-};
+use aegis_ledger::{Archive, Entry, Event, Genesis, Ledger, LedgerTime, LogIndex, Verified, query};
 use aegis_raft::{Applied, Machine, MachineError, Position};
 use tokio::sync::watch;
 

@@ -19,7 +19,8 @@ use aegis_peers::{
     StoreId,
 };
 use aegis_raft::{
-    Admission, Clock, Node as RaftMember, Parts, RaftNode, Roster, Settings, SystemClock,
+    Admission, ChangeError, Clock, Node as RaftMember, Parts, RaftNode, Roster, Settings,
+    SystemClock,
 };
 use aegis_storage::Store;
 use anyhow::{Context, Result, bail, ensure};
@@ -87,11 +88,8 @@ impl Node {
         let endpoint = Arc::new(endpoint.finish(Arc::clone(&roster))?);
         let peers = Peers::new(Arc::clone(&endpoint));
         let follower = seat::has_seat(&config, &genesis)?.then(Follower::default);
-        let (machine, progress) = LedgerMachine::new(
-            Arc::clone(&genesis),
-            follower.clone(),
-            observers.ledger(),
-        );
+        let (machine, progress) =
+            LedgerMachine::new(Arc::clone(&genesis), follower.clone(), observers.ledger());
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let floor_bytes = u64::from(config.storage.free_floor_mib) << 20;
         let gate = Arc::new(Gate::new(store.clone(), floor_bytes));
@@ -148,6 +146,7 @@ impl Node {
             raft: Arc::clone(&raft),
             orders,
             progress: progress.clone(),
+            seat: door,
         }));
         let stop_edge = CancellationToken::new();
         let serving = serve_edge(
@@ -160,6 +159,13 @@ impl Node {
             .spawn(serving)
             .await
             .context("the edge's task died")??;
+        let witnesses = config
+            .cluster
+            .members
+            .iter()
+            .filter(|founder| founder.witness)
+            .map(member)
+            .collect::<Result<BTreeMap<_, _>>>()?;
         let stop_tasks = CancellationToken::new();
         let keeper = Keeper {
             raft: Arc::clone(&raft),
@@ -169,7 +175,8 @@ impl Node {
         };
         let tasks = vec![
             tokio::spawn(keeper.clone().tick(progress)),
-            tokio::spawn(keeper.begin_incarnation()),
+            tokio::spawn(keeper.clone().begin_incarnation()),
+            tokio::spawn(keeper.add_witnesses(witnesses)),
             tokio::spawn(observe::watch(
                 Arc::clone(&raft),
                 store,
@@ -474,6 +481,33 @@ impl Keeper {
             changed = progress.due.changed() => if changed.is_err() { std::future::pending().await },
             () = self.raft.leads(false) => {}
             () = tokio::time::sleep(wait) => self.submit(Command::Tick).await,
+        }
+    }
+
+    /// As the leader, adds the founding witnesses that are not members and never were.
+    async fn add_witnesses(self, mut witnesses: BTreeMap<NodeId, RaftMember>) {
+        let stop = self.stop.clone();
+        tokio::select! {
+            () = stop.cancelled() => {}
+            () = async { while !witnesses.is_empty() { self.add_witness(&mut witnesses).await } } => {}
+        }
+    }
+
+    async fn add_witness(&self, witnesses: &mut BTreeMap<NodeId, RaftMember>) {
+        self.raft.leads(true).await;
+        let Some((id, node)) = witnesses.first_key_value() else {
+            return;
+        };
+        let id = *id;
+        match self.raft.add_learner(id, node.clone()).await {
+            // One that was removed stays away.
+            Ok(()) | Err(ChangeError::AlreadyMember { .. } | ChangeError::UsedId { .. }) => {
+                witnesses.remove(&id);
+            }
+            Err(error) => {
+                tracing::debug!(node = id.get(), %error, "a witness is not added yet");
+                tokio::time::sleep(TICK_RETRY).await;
+            }
         }
     }
 

@@ -156,7 +156,7 @@ impl Follower {
     ) -> Result<(), ArchiveError> {
         let mut recorded = Vec::new();
         for (ordinal, awaited) in &self.awaited {
-            if query::certificate(archive, *ordinal)?.is_some() {
+            if query::has_certificate(archive, *ordinal)? {
                 recorded.push((*ordinal, *awaited));
             }
         }
@@ -187,9 +187,17 @@ impl Follower {
     ) -> Result<Closing, ArchiveError> {
         let text = statement.to_canonical();
         // What is certified was checked by a quorum; after a restart it is only taken up.
-        let checked = match query::certificate(archive, ordinal)? {
-            Some(_) => Ok(()),
-            None => self.check(archive, statement)?,
+        let waiting = query::waiting(archive, ordinal)?;
+        let checked = match &waiting {
+            Some(_) => self.check(archive, statement)?,
+            None => Ok(()),
+        };
+        let tree_size = statement.audit_entry + 1;
+        let tree_root = match waiting {
+            Some(waiting) => waiting.tree_root,
+            None => query::tree_root(archive, tree_size)?.ok_or_else(|| ArchiveError {
+                reason: format!("closing {ordinal} is ahead of the audit log"),
+            })?,
         };
         let value = checked.and_then(|()| Ok(Value::new(&text, &[])?));
         let digest = value.as_ref().ok().map(Value::digest);
@@ -200,12 +208,8 @@ impl Follower {
             Ok(value) => Closing::Sound(Request {
                 sequence: Sequence(ordinal.0),
                 value,
-                tree_size: statement.audit_entry + 1,
-                tree_root: query::tree_root(archive, statement.audit_entry + 1)?.ok_or_else(
-                    || ArchiveError {
-                        reason: format!("closing {ordinal} is ahead of the audit log"),
-                    },
-                )?,
+                tree_size,
+                tree_root,
                 objected: false,
             }),
         })

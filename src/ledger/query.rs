@@ -28,7 +28,7 @@ use crate::recount::{BallotFault, Recount, RecountError, RecountTerms, Recounted
 
 pub use certified::{
     certificate, committee, epoch_of, has_certificate, is_certified, newest_committee, statement,
-    uncertified,
+    uncertified, waiting,
 };
 pub use tree::{consistency_proof, inclusion_proof, tree_root};
 

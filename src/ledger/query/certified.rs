@@ -82,6 +82,17 @@ pub fn uncertified(
     )
 }
 
+/// A closing that waits for its certificate; `None` once it has it.
+///
+/// # Errors
+/// The archive could not be read.
+pub fn waiting(
+    archive: &dyn Archive,
+    ordinal: Ordinal,
+) -> Result<Option<UncertifiedRecord>, ArchiveError> {
+    UncertifiedRecord::read(archive, &key::number(ordinal.0))
+}
+
 /// The certificate of a closing: the exact envelope that was recorded first.
 ///
 /// # Errors
