@@ -1,5 +1,6 @@
 //! The bytes of everything storage itself writes into RocksDB: the records of `meta`, the
-//! applied position and the entries of the log. Numbers are big-endian.
+//! applied position, the entries of the log and the records of the committee. Numbers are
+//! big-endian.
 
 use aegis_crypto::Digest;
 use aegis_crypto::digest::DIGEST_LEN;
@@ -12,10 +13,11 @@ use crate::state::Applied;
 /// is refused.
 pub(crate) const FORMAT: u32 = 1;
 
-/// Version byte of an entry of the log.
-const LOG_VALUE_VERSION: u8 = 1;
-/// Version byte and checksum before the payload of an entry of the log.
-const LOG_VALUE_HEAD: usize = 5;
+/// Version byte of a value with a checksum: an entry of the log or a record of the
+/// committee.
+const VALUE_VERSION: u8 = 1;
+/// Version byte and checksum before the payload of such a value.
+const VALUE_HEAD: usize = 5;
 
 /// Keys of the column family `meta`.
 pub(crate) mod key {
@@ -33,6 +35,9 @@ pub(crate) mod key {
     pub(crate) const PURGED: &[u8] = b"purged";
     /// The number of the last batch of the writer.
     pub(crate) const BATCH: &[u8] = b"batch";
+    /// Stands once the folder has the column family `committee`, so that one that is gone is
+    /// not taken for one that never was.
+    pub(crate) const COMMITTEE: &[u8] = b"committee";
     /// Before the id of a peer: the data folder that the peer is pinned to.
     pub(crate) const PIN: &[u8] = b"pin/";
     /// The applied position; in the column family `ledger@g`, where no table has the
@@ -62,7 +67,7 @@ pub(crate) struct Purged {
 pub(crate) enum DecodeError {
     #[error("it has {found} bytes where {expected} are needed")]
     Length { expected: usize, found: usize },
-    #[error("its version is {found}, and this program knows {LOG_VALUE_VERSION}")]
+    #[error("its version is {found}, and this program knows {VALUE_VERSION}")]
     Version { found: u8 },
     #[error("its checksum is {stored:08x}, and its bytes give {computed:08x}")]
     Checksum { stored: u32, computed: u32 },
@@ -221,27 +226,61 @@ fn log_checksum(index: u64, payload: &[u8]) -> u32 {
 
 /// Bytes that [`encode_log_value`] makes of a payload of `len` bytes.
 pub(crate) const fn log_value_len(len: usize) -> usize {
-    LOG_VALUE_HEAD + len
+    VALUE_HEAD + len
 }
 
 /// Replaces `value` by the encoded entry; the caller reuses the buffer.
 pub(crate) fn encode_log_value(index: u64, payload: &[u8], value: &mut Vec<u8>) {
-    value.clear();
-    value.reserve(log_value_len(payload.len()));
-    value.push(LOG_VALUE_VERSION);
-    value.extend_from_slice(&log_checksum(index, payload).to_be_bytes());
-    value.extend_from_slice(payload);
+    encode_value(log_checksum(index, payload), payload, value);
 }
 
 /// The payload of the entry at `index`.
 pub(crate) fn decode_log_value(index: u64, value: &[u8]) -> Result<&[u8], DecodeError> {
+    decode_value(value, |payload| log_checksum(index, payload))
+}
+
+/// The checksum of a committee record covers its key, so that a record under a wrong key is
+/// seen, and the key's length, so that no byte can move from the one to the other.
+fn committee_checksum(key: &[u8], payload: &[u8]) -> u32 {
+    let len = (key.len() as u64).to_be_bytes();
+    let checksum = crc32c::crc32c_append(crc32c::crc32c(&len), key);
+    crc32c::crc32c_append(checksum, payload)
+}
+
+/// Bytes that [`encode_committee_value`] makes of a payload of `len` bytes.
+pub(crate) const fn committee_value_len(len: usize) -> usize {
+    VALUE_HEAD + len
+}
+
+/// Replaces `value` by the encoded record; the caller reuses the buffer.
+pub(crate) fn encode_committee_value(key: &[u8], payload: &[u8], value: &mut Vec<u8>) {
+    encode_value(committee_checksum(key, payload), payload, value);
+}
+
+/// The payload of the committee record under `key`.
+pub(crate) fn decode_committee_value<'v>(
+    key: &[u8],
+    value: &'v [u8],
+) -> Result<&'v [u8], DecodeError> {
+    decode_value(value, |payload| committee_checksum(key, payload))
+}
+
+fn encode_value(checksum: u32, payload: &[u8], value: &mut Vec<u8>) {
+    value.clear();
+    value.reserve(VALUE_HEAD + payload.len());
+    value.push(VALUE_VERSION);
+    value.extend_from_slice(&checksum.to_be_bytes());
+    value.extend_from_slice(payload);
+}
+
+fn decode_value(value: &[u8], checksum: impl FnOnce(&[u8]) -> u32) -> Result<&[u8], DecodeError> {
     let mut fields = Fields(value);
     let [version] = fields.array()?;
-    if version != LOG_VALUE_VERSION {
+    if version != VALUE_VERSION {
         return Err(DecodeError::Version { found: version });
     }
     let stored = fields.array().map(u32::from_be_bytes)?;
-    let computed = log_checksum(index, fields.0);
+    let computed = checksum(fields.0);
     if stored != computed {
         return Err(DecodeError::Checksum { stored, computed });
     }
@@ -302,6 +341,31 @@ mod tests {
         for len in 0..value.len() {
             assert!(decode_log_value(17, &value[..len]).is_err(), "length {len}");
         }
+    }
+
+    #[test]
+    fn a_committee_value_is_bound_to_its_key_and_every_byte() {
+        let mut value = Vec::new();
+        encode_committee_value(b"key", b"payload", &mut value);
+        assert_eq!(value.len(), committee_value_len(7));
+        assert_eq!(decode_committee_value(b"key", &value), Ok(&b"payload"[..]));
+        for key in [&b""[..], b"ke", b"kez", b"keyp"] {
+            assert!(decode_committee_value(key, &value).is_err(), "{key:?}");
+        }
+        for position in 0..value.len() {
+            let mut flipped = value.clone();
+            flipped[position] ^= 1;
+            let found = decode_committee_value(b"key", &flipped);
+            assert!(found.is_err(), "byte {position}");
+        }
+        for len in 0..value.len() {
+            let found = decode_committee_value(b"key", &value[..len]);
+            assert!(found.is_err(), "length {len}");
+        }
+        // The byte at the border belongs to one side only.
+        let mut moved = value[..VALUE_HEAD].to_vec();
+        moved.extend_from_slice(b"ayload");
+        assert!(decode_committee_value(b"keyp", &moved).is_err());
     }
 
     /// The bytes on disk do not change by accident.

@@ -14,7 +14,7 @@ use crate::files::{
     sync_parent,
 };
 use crate::options::Options;
-use crate::schema::{DEFAULT, Db, Family, LOG, META, Tuning};
+use crate::schema::{COMMITTEE, DEFAULT, Db, Family, LOG, META, Tuning};
 use crate::watermark::Watermark;
 
 /// To whom a data folder belongs; written once.
@@ -128,7 +128,7 @@ impl NewFolder {
         settings.create_missing_column_families(true);
         settings.set_error_if_exists(true);
         let columns = Family::ALL.map(|family| family.column(0));
-        let names = [DEFAULT, META, LOG]
+        let names = [DEFAULT, META, LOG, COMMITTEE]
             .into_iter()
             .chain(columns.iter().map(String::as_str));
         let descriptors = names.map(|name| tuning.descriptor(name));
@@ -176,6 +176,7 @@ fn write_first_records(database: &Database) -> Result<(), rocksdb::Error> {
         codec::encode_generation(&generation),
     );
     batch.put_cf(&meta, key::BATCH, codec::encode_number(0));
+    batch.put_cf(&meta, key::COMMITTEE, []);
     database.db.write_opt(batch, &synced())
 }
 

@@ -10,7 +10,7 @@ use rocksdb::{BoundColumnFamily, Direction, IteratorMode};
 use crate::codec::{self, key};
 use crate::create::Identity;
 use crate::generation::unreadable;
-use crate::schema::{Db, LOG, META, Tuning};
+use crate::schema::{COMMITTEE, Db, LOG, META, Tuning};
 
 /// Paths of the parts of a data folder.
 #[derive(Clone, Debug)]
@@ -70,6 +70,10 @@ impl Database {
 
     pub(crate) fn log(&self) -> Arc<BoundColumnFamily<'_>> {
         fixed(&self.db, LOG)
+    }
+
+    pub(crate) fn committee(&self) -> Arc<BoundColumnFamily<'_>> {
+        fixed(&self.db, COMMITTEE)
     }
 
     /// The data folders that peers are pinned to.

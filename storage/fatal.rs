@@ -58,8 +58,8 @@ pub enum FatalError {
 }
 
 /// What to do with a node whose disk cannot be trusted.
-const REPLACE: &str =
-    "Check the disk, remove this node from the cluster and add it again under a new id";
+const REPLACE: &str = "Check the disk, remove this node from the cluster and add it again \
+    under a new id, and with a new key if it has a seat in the committee";
 
 impl FatalError {
     /// The failure that an error of an unsynced RocksDB write stands for. It may have

@@ -1,10 +1,11 @@
-//! One node's disk: the Raft log and vote, the ledger's tables, and snapshots of them.
+//! One node's disk: the Raft log and vote, the ledger's tables and snapshots of them, and the
+//! records of a committee seat.
 //!
 //! A data folder holds one RocksDB and a few small files:
 //!
 //! ```text
-//! <dir>/db/          RocksDB: column families `meta`, `log`, and per generation g of the
-//!                    tables `ledger@g`, `ballots@g`, `events@g`, `audit@g`
+//! <dir>/db/          RocksDB: column families `meta`, `log`, `committee`, and per generation
+//!                    g of the tables `ledger@g`, `ballots@g`, `events@g`, `audit@g`
 //! <dir>/snapshots/   snapshot files, and at most one that is being received
 //! <dir>/synced       the number of the last batch known to be on the medium
 //! <dir>/ballast      space that is given back when the disk is full
@@ -15,11 +16,11 @@
 //!
 //! # What is durable when
 //!
-//! Log, vote and tables share **one write-ahead log** (WAL), so that what a crash leaves
-//! behind is always a prefix of what was written.
+//! Log, vote, tables and committee records share **one write-ahead log** (WAL), so that what
+//! a crash leaves behind is always a prefix of what was written.
 //!
-//! 1. One thread writes vote, log entries, truncations, purges and the
-//!    committed position, in the order in which they were asked for. It drains its queue
+//! 1. One thread writes vote, log entries, truncations, purges, the committed position and
+//!    committee records, in the order in which they were asked for. It drains its queue
 //!    into one batch, writes it, and syncs the WAL once for everyone who waits.
 //! 2. [`Store::commit_state`] writes the changes of applied entries together with the
 //!    applied position in one batch and does not sync: after a crash the log explains
@@ -34,14 +35,17 @@
 //!
 //! [`Store::open`] refuses, and says what to do, rather than guess: see [`OpenError`].
 //! Blocks of the tables are checked when they are read, and all of them whenever a
-//! snapshot is saved; the log, the vote and the positions are checked at every start.
+//! snapshot is saved; the log, the vote, the positions and the committee records are checked
+//! at every start.
 //!
-//! Storage knows neither Raft nor the ledger's rules: votes, log ids and membership are
-//! opaque bytes, and a table is a sorted map of bytes to bytes.
+//! Storage knows neither Raft, nor the committee's protocol, nor the ledger's rules: votes, log
+//! ids, membership and committee records are opaque bytes, and a table is a sorted map of
+//! bytes to bytes.
 
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::panic))]
 
 mod codec;
+mod committee;
 mod create;
 mod database;
 mod fatal;
@@ -60,6 +64,11 @@ mod view;
 mod watermark;
 mod writer;
 
+pub use committee::{
+    COMMITTEE_BATCH_BYTES_MAX, COMMITTEE_CHANGES_MAX, COMMITTEE_KEY_BYTES_MAX,
+    COMMITTEE_VALUE_BYTES_MAX, CommitteeChange, CommitteeReadError, CommitteeRecord,
+    CommitteeWriteError,
+};
 pub use create::{CreateError, Identity};
 pub use fatal::{EXIT_CODE, FatalError, FatalHook};
 pub use log::{LogBounds, LogRecord, ReadLogError};

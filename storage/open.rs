@@ -10,13 +10,14 @@ use bytes::Bytes;
 use rocksdb::ErrorKind;
 
 use crate::codec::{self, DecodeError, FORMAT, GenerationRecord, Purged, key};
-use crate::create::{Identity, lock};
+use crate::committee::{self, CommitteeReadError};
+use crate::create::{Identity, lock, synced};
 use crate::database::{Database, Layout, fixed};
 use crate::fatal::{is_no_space, read_mark};
 use crate::generation::{Generation, opaque};
 use crate::log::{LogTail, ReadLogError, visit_disk};
 use crate::options::Options;
-use crate::schema::{Column, Db, META, Tuning};
+use crate::schema::{COMMITTEE, Column, Db, META, Tuning};
 use crate::space::{Ballast, SpaceMonitor};
 use crate::watermark::Watermark;
 
@@ -105,6 +106,17 @@ pub enum OpenError {
         /// How it is damaged.
         reason: String,
     },
+    /// A record of this machine's seat in the committee does not match its checksum.
+    #[error(
+        "the committee record \"{}\" is damaged ({reason}), so what this seat signed is \
+         unknown. {REPLACE}", key.escape_ascii()
+    )]
+    CommitteeDamaged {
+        /// The record's key.
+        key: Vec<u8>,
+        /// How it is damaged.
+        reason: String,
+    },
     /// The tables contain entries that the log lacks.
     #[error(
         "the tables contain log entry {applied}, but the log ends at {}: acknowledged \
@@ -168,7 +180,8 @@ pub enum OpenError {
 
 /// What helps whenever a folder cannot be trusted: the other nodes have the data.
 const REPLACE: &str = "Keep the folder for inspection, remove this node from the cluster, \
-    and add it again under a new id with an empty folder; the other nodes bring it up to date";
+    and add it again under a new id with an empty folder, and with a new key if it has a seat in \
+    the committee; the other nodes bring it up to date";
 
 /// An index that may not exist.
 struct Position(Option<u64>);
@@ -220,6 +233,15 @@ impl From<ReadLogError> for OpenError {
     }
 }
 
+impl From<CommitteeReadError> for OpenError {
+    fn from(error: CommitteeReadError) -> Self {
+        match error {
+            CommitteeReadError::Damaged { key, reason } => Self::CommitteeDamaged { key, reason },
+            CommitteeReadError::Engine { reason } => Self::Corrupt { reason },
+        }
+    }
+}
+
 /// A folder that passed every check.
 pub(crate) struct Opened {
     pub(crate) layout: Layout,
@@ -262,6 +284,8 @@ pub(crate) fn open(dir: &Path, options: &Options) -> Result<Opened, OpenError> {
     let generation = read_generation(&database)?;
     drop_other_generations(&layout, &database, generation.number)?;
     let opened = check(layout, database, generation, options, space)?;
+    add_committee(&opened.database)?;
+    committee::visit(&opened.database, |_, _| {})?;
     // Best effort: a node without ballast is only worse off on a full disk.
     if let Err(error) = ballast.take(&opened.space) {
         tracing::warn!(path = %opened.layout.ballast().display(), %error, "cannot take the ballast");
@@ -446,4 +470,22 @@ fn check_applied(
         });
     }
     Ok(())
+}
+
+/// Gives a folder that was made before there was a committee the column family for its
+/// records. One that had it gets no other: it would forget what its seat signed.
+fn add_committee(database: &Database) -> Result<(), OpenError> {
+    let db = &database.db;
+    let meta = database.meta();
+    let has_column = db.cf_handle(COMMITTEE).is_some();
+    if db.get_pinned_cf(&meta, key::COMMITTEE)?.is_some() {
+        return has_column
+            .then_some(())
+            .ok_or(OpenError::MissingRecord { record: COMMITTEE });
+    }
+    // A crash may have come between the two steps.
+    if !has_column {
+        db.create_cf(COMMITTEE, &database.tuning.column(COMMITTEE))?;
+    }
+    Ok(db.put_cf_opt(&meta, key::COMMITTEE, [], &synced())?)
 }

@@ -96,7 +96,7 @@ pub struct AppliedReport {
 
 /// Told what storage does, on the thread that does it; implementations only count.
 pub trait Observer: Send + Sync {
-    /// A batch of votes and log entries was synced.
+    /// A batch of votes, log entries and committee records was synced.
     fn synced(&self, report: &SyncedReport) {
         let _ = report;
     }

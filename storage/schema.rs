@@ -23,6 +23,8 @@ pub(crate) type Db = DBWithThreadMode<MultiThreaded>;
 pub(crate) const META: &str = "meta";
 /// The Raft log.
 pub(crate) const LOG: &str = "log";
+/// The records of this machine's seat in the committee.
+pub(crate) const COMMITTEE: &str = "committee";
 /// RocksDB insists on it; it stays empty.
 pub(crate) const DEFAULT: &str = "default";
 
@@ -104,7 +106,7 @@ impl Column {
     /// `None` for a name that this program does not know.
     pub(crate) fn parse(name: &str) -> Option<Self> {
         match name {
-            META | LOG | DEFAULT => Some(Self::Fixed),
+            META | LOG | COMMITTEE | DEFAULT => Some(Self::Fixed),
             _ => Family::parse(name).map(|(family, number)| Self::Generation { family, number }),
         }
     }
@@ -241,7 +243,7 @@ mod tests {
             let column = Column::Generation { family, number: 12 };
             assert_eq!(Column::parse(&family.column(12)), Some(column));
         }
-        for name in [META, LOG, DEFAULT] {
+        for name in [META, LOG, COMMITTEE, DEFAULT] {
             assert_eq!(Column::parse(name), Some(Column::Fixed));
         }
         for name in [

@@ -8,6 +8,9 @@ use std::sync::{Arc, Mutex, MutexGuard, RwLock};
 use aegis_ledger::{ArchiveError, Change};
 use bytes::Bytes;
 
+use crate::committee::{
+    self, CommitteeChange, CommitteeReadError, CommitteeRecord, CommitteeWriteError,
+};
 use crate::create::{CreateError, Identity, create};
 use crate::database::{Database, Layout};
 use crate::fatal::{Fatal, FatalError};
@@ -53,8 +56,8 @@ impl Store {
         create(dir, identity)
     }
 
-    /// Opens a data folder and checks it. The time grows with the size of the log, not
-    /// with that of the tables.
+    /// Opens a data folder and checks it. The time grows with the size of the log and of the
+    /// committee's records, not with that of the tables.
     pub fn open(dir: &Path, options: &Options) -> Result<Self, OpenError> {
         let Opened {
             layout,
@@ -146,6 +149,38 @@ impl Store {
     /// opened and have been saved since.
     pub fn read_pins(&self) -> Result<Vec<(u64, [u8; 16])>, ArchiveError> {
         self.inner.database.read_pins()
+    }
+
+    /// Changes records of this machine's seat in the committee, all of them or none, and
+    /// calls `done` once that is durable; earlier writes are durable then, too. The later one
+    /// of two changes to a key stands. It waits while the queue is full.
+    ///
+    /// Deletions alone are not synced: `done` is called once they are written, and they are
+    /// durable with the next write that waits. A crash before may undo them.
+    pub fn committee_write(
+        &self,
+        changes: Vec<CommitteeChange>,
+        done: Done,
+    ) -> Result<(), CommitteeWriteError> {
+        committee::check_size(&changes)?;
+        Ok(self.inner.queue.write_committee(changes, done)?)
+    }
+
+    /// All records of the committee, by ascending key. Like
+    /// [`committee_record`](Self::committee_record), it may show a write that was not
+    /// acknowledged yet; right after the folder was opened there is none.
+    pub fn committee_records(&self) -> Result<Vec<CommitteeRecord>, CommitteeReadError> {
+        let mut records = Vec::new();
+        committee::visit(&self.inner.database, |key, value| {
+            records.push((key.to_vec(), value.to_vec()));
+        })?;
+        Ok(records)
+    }
+
+    /// A record of the committee. Once a write is acknowledged it is seen here; it may be
+    /// seen before, when it is not durable yet, so nothing may be signed because of it.
+    pub fn committee_record(&self, key: &[u8]) -> Result<Option<Vec<u8>>, CommitteeReadError> {
+        committee::read(&self.inner.database, key)
     }
 
     /// Removes the entries from `from` on. It keeps its place among the other writes and

@@ -1,16 +1,16 @@
 //! The thread that owns every write to the log.
 //!
-//! Votes, appends, truncations, purges and the committed position go through one queue
-//! and reach the write-ahead log in the order in which they were asked for. A round of
-//! the thread:
+//! Votes, appends, truncations, purges, the committed position and the committee's records
+//! go through one queue and reach the write-ahead log in the order in which they were asked
+//! for. A round of the thread:
 //!
 //! 1. take everything that waits, up to [`BATCH_BYTES_MAX`];
 //! 2. write it as one batch, without a sync;
 //! 3. publish how far the log is *written*, which lets applied entries follow;
 //! 4. sync once, note the batch in the [watermark](crate::watermark), and answer in order.
 //!
-//! A batch of nothing but truncations, purges and committed positions is not synced: it
-//! only needs its place in the order.
+//! A batch of nothing but truncations, purges, committed positions and deletions of committee
+//! records is not synced: it only needs its place in the order.
 //!
 //! Whatever goes wrong is fatal, the thread's own death included: a caller whose answer
 //! never came would stall the node in silence.
@@ -27,6 +27,7 @@ use bytes::Bytes;
 use rocksdb::{WriteBatch, WriteOptions};
 
 use crate::codec::{self, key};
+use crate::committee::{self, CommitteeChange};
 use crate::database::Database;
 use crate::fatal::{Fatal, FatalError};
 use crate::log::{Gap, LogRecord, LogTail, Ticket};
@@ -81,6 +82,10 @@ enum Item {
         store_id: [u8; 16],
         done: Done,
     },
+    Committee {
+        changes: Vec<CommitteeChange>,
+        done: Done,
+    },
     Truncate {
         entries: Range<u64>,
     },
@@ -102,6 +107,7 @@ impl Item {
                 .map(|record| codec::log_value_len(record.payload.len()) + size_of::<LogRecord>())
                 .sum(),
             Self::Vote { vote: bytes, .. } | Self::Purge { id: bytes, .. } => bytes.len(),
+            Self::Committee { changes, .. } => committee::queued_bytes(changes),
             // A committed position is replaced while it waits, so that what it costs must
             // not depend on it.
             Self::Committed { .. } | Self::Truncate { .. } | Self::Pin { .. } => 0,
@@ -111,10 +117,11 @@ impl Item {
 
     /// Whether someone waits for it to be durable.
     fn needs_sync(&self) -> bool {
-        matches!(
-            self,
-            Self::Append { .. } | Self::Vote { .. } | Self::Pin { .. }
-        )
+        match self {
+            Self::Append { .. } | Self::Vote { .. } | Self::Pin { .. } => true,
+            Self::Committee { changes, .. } => committee::needs_sync(changes),
+            Self::Truncate { .. } | Self::Purge { .. } | Self::Committed { .. } => false,
+        }
     }
 
     fn entries(&self) -> usize {
@@ -126,9 +133,10 @@ impl Item {
 
     fn into_done(self) -> Option<Done> {
         match self {
-            Self::Append { done, .. } | Self::Vote { done, .. } | Self::Pin { done, .. } => {
-                Some(done)
-            }
+            Self::Append { done, .. }
+            | Self::Vote { done, .. }
+            | Self::Pin { done, .. }
+            | Self::Committee { done, .. } => Some(done),
             Self::Truncate { .. } | Self::Purge { .. } | Self::Committed { .. } => None,
         }
     }
@@ -263,6 +271,16 @@ impl Queue {
                 done,
             },
         );
+        Ok(())
+    }
+
+    pub(crate) fn write_committee(
+        &self,
+        changes: Vec<CommitteeChange>,
+        done: Done,
+    ) -> Result<(), Stopped> {
+        let state = self.lock_with_room()?;
+        self.push(state, Item::Committee { changes, done });
         Ok(())
     }
 
@@ -484,6 +502,7 @@ fn sync(parts: &Parts, items: &[Item], bytes: usize) -> Result<(), FatalError> {
 fn encode(database: &Database, items: &[Item], number: u64, value: &mut Vec<u8>) -> WriteBatch {
     let log = database.log();
     let meta = database.meta();
+    let committee = database.committee();
     let bytes = items.iter().map(Item::bytes).sum();
     let mut batch = WriteBatch::with_capacity_bytes(bytes);
     for item in items {
@@ -499,6 +518,17 @@ fn encode(database: &Database, items: &[Item], number: u64, value: &mut Vec<u8>)
                 node_id, store_id, ..
             } => {
                 batch.put_cf(&meta, codec::pin_key(*node_id), store_id);
+            }
+            Item::Committee { changes, .. } => {
+                for (key, payload) in changes {
+                    match payload {
+                        Some(payload) => {
+                            codec::encode_committee_value(key, payload, value);
+                            batch.put_cf(&committee, key, &*value);
+                        }
+                        None => batch.delete_cf(&committee, key),
+                    }
+                }
             }
             Item::Truncate { entries } => batch.delete_range_cf(
                 &log,

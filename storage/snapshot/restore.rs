@@ -45,7 +45,7 @@ pub enum RestoreError {
 }
 
 /// Builds a data folder whose tables are those of a snapshot and whose log is empty and
-/// goes on behind it. `dir` must be missing or empty. `applied` are the new applied bytes
+/// goes on behind it. It has no records of a committee seat. `dir` must be missing or empty. `applied` are the new applied bytes
 /// (log id and membership) and `purged` the log id at the snapshot's index, as the caller
 /// encodes them.
 ///

@@ -7,7 +7,9 @@ use std::process::Command;
 use aegis_storage::{FatalError, Store};
 use tempfile::TempDir;
 
-use crate::support::{Folder, identity, read_all, record};
+use crate::support::{
+    Folder, committee, forget, identity, keep, read_all, record, write_committee,
+};
 
 /// A tmpfs that is unmounted at the end.
 struct SmallDisk {
@@ -121,4 +123,44 @@ fn a_full_disk_stops_the_store_and_loses_nothing_acknowledged() {
     assert!(ballast.exists());
     let next = store.log_bounds().last.unwrap() + 1;
     crate::support::append(&store, vec![record(next, "goes on")]);
+}
+
+#[test]
+fn a_full_disk_forgets_no_record_of_the_committee() {
+    let (mut folder, disk) = small_store();
+    // It is the write-ahead log that meets the end of the disk, not a flush in the background.
+    folder.options.memtable_bytes = 32 << 20;
+    let store = folder.open();
+    let filler = disk.fill(2 << 20);
+    while !store.is_low_on_space() {
+        std::thread::yield_now();
+    }
+    write_committee(&store, vec![keep("below the floor", "still taken")]);
+    fs::remove_file(filler).unwrap();
+    let filler = disk.fill(1 << 20);
+    let value = "x".repeat(64 << 10);
+    let mut expected = vec![("below the floor".to_owned(), "still taken".to_owned())];
+    loop {
+        let key = format!("record {:03}", expected.len());
+        let (done, answer) = std::sync::mpsc::sync_channel(1);
+        let done = Box::new(move |result| done.send(result).unwrap());
+        let queued = store.committee_write(vec![keep(&key, &value)], done);
+        if queued.is_err() || answer.recv().unwrap().is_err() {
+            break;
+        }
+        expected.push((key, value.clone()));
+    }
+    drop(store);
+    let fatal = folder.fatal.lock().unwrap().clone();
+    assert!(
+        matches!(fatal[..], [FatalError::NoSpace { .. }]),
+        "{fatal:?}"
+    );
+    assert!(expected.len() > 1, "the premise of this test");
+
+    // The disk is still full, but for the ballast.
+    let store = folder.open();
+    assert!(committee(&store).starts_with(&expected));
+    write_committee(&store, vec![forget("below the floor")]);
+    fs::remove_file(filler).unwrap();
 }

@@ -3,6 +3,7 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
+mod committee;
 mod disk_full;
 mod log;
 mod model;

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use proptest::collection::vec;
 use proptest::prelude::*;
 
-use crate::support::{Folder, append, applied, dump, read_all, save_vote};
+use crate::support::{Folder, append, applied, dump, read_all, save_vote, write_committee};
 
 #[derive(Clone, Debug)]
 enum Step {
@@ -17,6 +17,7 @@ enum Step {
     PurgeApplied(u64),
     Vote(u8),
     Committed(u8),
+    Committee(Vec<(u8, Option<Vec<u8>>)>),
     Apply(u64, Vec<(u8, u8, Option<Vec<u8>>)>),
     Reinstall,
     Reopen,
@@ -30,12 +31,14 @@ fn steps() -> impl Strategy<Value = Step> {
         0..8u8,
         proptest::option::of(vec(any::<u8>(), 0..50)),
     );
+    let committee = (0..8u8, proptest::option::of(vec(any::<u8>(), 0..50)));
     prop_oneof![
         6 => vec(payload, 1..6).prop_map(Step::Append),
         2 => (1..5u64).prop_map(Step::TruncateLast),
         1 => (0..4u64).prop_map(Step::PurgeApplied),
         1 => any::<u8>().prop_map(Step::Vote),
         1 => any::<u8>().prop_map(Step::Committed),
+        3 => vec(committee, 0..6).prop_map(Step::Committee),
         4 => (1..5u64, vec(change, 0..6)).prop_map(|(count, changes)| Step::Apply(count, changes)),
         1 => Just(Step::Reinstall),
         1 => Just(Step::Reopen),
@@ -52,6 +55,7 @@ struct Model {
     applied: Option<u64>,
     vote: Option<u8>,
     committed: Option<u8>,
+    committee: BTreeMap<Vec<u8>, Vec<u8>>,
     tables: BTreeMap<(Table, Vec<u8>), Vec<u8>>,
 }
 
@@ -77,6 +81,12 @@ impl Model {
         let committed = self.committed.map(|committed| Bytes::from(vec![committed]));
         assert_eq!(store.read_committed(), committed);
         assert_eq!(store.read_applied().unwrap(), self.applied.map(applied));
+        let committee: Vec<_> = self.committee.clone().into_iter().collect();
+        assert_eq!(store.committee_records().unwrap(), committee);
+        for key in 0..8u8 {
+            let found = store.committee_record(&[key]).unwrap();
+            assert_eq!(found.as_ref(), self.committee.get(&[key][..]));
+        }
         let tables: Vec<_> = self
             .tables
             .iter()
@@ -121,6 +131,20 @@ impl Model {
         store.purge(upto, applied(upto).bytes).unwrap();
         self.log = self.log.split_off(&(upto + 1));
         self.purged = self.purged.max(Some(upto));
+    }
+
+    fn committee(&mut self, store: &Store, changes: Vec<(u8, Option<Vec<u8>>)>) {
+        for (key, value) in changes.clone() {
+            match value {
+                Some(value) => self.committee.insert(vec![key], value),
+                None => self.committee.remove(&[key][..]),
+            };
+        }
+        let changes = changes
+            .into_iter()
+            .map(|(key, value)| (Bytes::from(vec![key]), value.map(Bytes::from)))
+            .collect();
+        write_committee(store, changes);
     }
 
     fn apply(&mut self, store: &Store, count: u64, changes: Vec<(u8, u8, Option<Vec<u8>>)>) {
@@ -168,6 +192,7 @@ fn run(history: Vec<Step>) {
                 model.committed = Some(committed);
                 store.save_committed(Bytes::from(vec![committed])).unwrap();
             }
+            Step::Committee(changes) => model.committee(&store, changes),
             Step::Apply(count, changes) => model.apply(&store, count, changes),
             Step::Reinstall if model.applied.is_some() => {
                 let (file, _) = store.snapshots().save(&store.view()).unwrap();

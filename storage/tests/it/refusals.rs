@@ -106,13 +106,13 @@ fn newer_data() {
 fn an_unknown_column_family() {
     let folder = Folder::new();
     folder.edit(|db| {
-        db.create_cf("committee", &rocksdb::Options::default())
+        db.create_cf("tenants", &rocksdb::Options::default())
             .unwrap();
     });
     let Err(OpenError::UnknownColumn { name }) = folder.try_open() else {
         panic!("opened a folder with an unknown part");
     };
-    assert_eq!(name, "committee");
+    assert_eq!(name, "tenants");
 }
 
 #[test]

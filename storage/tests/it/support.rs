@@ -11,8 +11,8 @@ use std::time::SystemTime;
 use aegis_crypto::Digest;
 use aegis_ledger::{Archive, Change, Order, Table};
 use aegis_storage::{
-    Applied, AppliedReport, FatalError, Identity, LogRecord, Observer, OpenError, Options, Store,
-    SyncedReport,
+    Applied, AppliedReport, CommitteeChange, FatalError, Identity, LogRecord, Observer, OpenError,
+    Options, Store, SyncedReport,
 };
 use bytes::Bytes;
 use tempfile::TempDir;
@@ -212,6 +212,35 @@ pub(crate) fn save_vote(store: &Store, vote: &str) {
         .save_vote(vote, Box::new(move |result| done.send(result).unwrap()))
         .unwrap();
     answer.recv().unwrap().unwrap();
+}
+
+/// A record that is put.
+pub(crate) fn keep(key: &str, value: &str) -> CommitteeChange {
+    let bytes = |text: &str| Bytes::copy_from_slice(text.as_bytes());
+    (bytes(key), Some(bytes(value)))
+}
+
+/// A record that is deleted.
+pub(crate) fn forget(key: &str) -> CommitteeChange {
+    (Bytes::copy_from_slice(key.as_bytes()), None)
+}
+
+/// Changes records of the committee and waits for the answer.
+pub(crate) fn write_committee(store: &Store, changes: Vec<CommitteeChange>) {
+    let (done, answer) = mpsc::sync_channel(1);
+    store
+        .committee_write(changes, Box::new(move |result| done.send(result).unwrap()))
+        .unwrap();
+    answer.recv().unwrap().unwrap();
+}
+
+/// The records of the committee, as text.
+pub(crate) fn committee(store: &Store) -> Vec<(String, String)> {
+    let text = |bytes| String::from_utf8(bytes).unwrap();
+    let records = store.committee_records().unwrap().into_iter();
+    records
+        .map(|(key, value)| (text(key), text(value)))
+        .collect()
 }
 
 /// Holds the writer's thread in a callback until it is released.
