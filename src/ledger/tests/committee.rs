@@ -392,6 +392,10 @@ fn a_memory_saves_verification_and_is_no_state() {
         world.cast_ballot(thief).unwrap_err().code(),
         "bad_signature"
     );
+    let mut registration = world.attested(4);
+    registration.attestation = registration.proof.clone();
+    let refusal = world.register(vec![registration]).remove(0).unwrap_err();
+    assert_eq!(refusal.code(), "bad_signature", "it is not the registrar's");
 }
 
 fn names(world: &World, ordinal: u64) -> Vec<String> {
