@@ -437,13 +437,21 @@ impl Config {
         }
     }
 
-    /// Whether the node forms the cluster at its first start.
+    /// Whether the node forms the cluster, as one of its voters, at its first start.
     #[must_use]
     pub fn is_founder(&self) -> bool {
-        self.cluster
-            .members
-            .iter()
-            .any(|member| member.id == self.node.id)
+        self.own_entry().is_some_and(|member| !member.witness)
+    }
+
+    /// Whether the node is named among the founding members.
+    #[must_use]
+    pub fn is_named(&self) -> bool {
+        self.own_entry().is_some()
+    }
+
+    fn own_entry(&self) -> Option<&MemberConfig> {
+        let own = self.node.id;
+        self.cluster.members.iter().find(|member| member.id == own)
     }
 }
 

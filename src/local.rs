@@ -1,7 +1,6 @@
 //! The node's side of the command line: what `aegis` does with disks, certificates and a
 //! running node.
 
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use aegis_cli::{Credential, Exit, Failure, Local, Ready, Restored, SnapshotSummary};
@@ -15,7 +14,7 @@ use tokio::runtime::Handle;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::config::{Config, ConfigError, LogFormat, LogLevel};
-use crate::node::{Ended, Node, member, read_genesis};
+use crate::node::{Ended, Node, Part, founders, read_genesis};
 use crate::{random, telemetry};
 
 /// This binary.
@@ -187,12 +186,7 @@ fn restore(file: &Path, nodes: &[PathBuf]) -> Result<Restored> {
         first.cluster.genesis.display(),
         genesis.cluster_id()
     );
-    let members = first
-        .cluster
-        .members
-        .iter()
-        .map(member)
-        .collect::<Result<BTreeMap<_, _>>>()?;
+    let members = founders(first, Part::Voter)?;
     ensure!(
         !members.is_empty(),
         "the configuration names no founding members to begin with"
@@ -205,7 +199,7 @@ fn restore(file: &Path, nodes: &[PathBuf]) -> Result<Restored> {
             dir.display()
         );
         ensure!(
-            config.is_founder(),
+            config.is_named(),
             "node {} is not among the founding members",
             config.node.id
         );

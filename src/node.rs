@@ -122,15 +122,8 @@ impl Node {
         let service = NodeService::new(Arc::clone(&raft), door.clone());
         let server = serve_peers(&config, endpoint, service, stop_peers.clone()).await?;
         if config.is_founder() {
-            let members = config
-                .cluster
-                .members
-                .iter()
-                .filter(|founder| !founder.witness)
-                .map(member)
-                .collect::<Result<BTreeMap<_, _>>>()?;
             let founded = raft
-                .bootstrap(members)
+                .bootstrap(founders(&config, Part::Voter)?)
                 .await
                 .context("cannot found the cluster")?;
             if founded {
@@ -159,13 +152,7 @@ impl Node {
             .spawn(serving)
             .await
             .context("the edge's task died")??;
-        let witnesses = config
-            .cluster
-            .members
-            .iter()
-            .filter(|founder| founder.witness)
-            .map(member)
-            .collect::<Result<BTreeMap<_, _>>>()?;
+        let witnesses = founders(&config, Part::Witness)?;
         let stop_tasks = CancellationToken::new();
         let keeper = Keeper {
             raft: Arc::clone(&raft),
@@ -396,7 +383,25 @@ async fn serve_edge(
     edge::serve(&config, governance, metrics, (api, events), &stop)
 }
 
-pub(crate) fn member(member: &MemberConfig) -> Result<(NodeId, RaftMember)> {
+/// The part of a founding member.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Part {
+    /// It votes.
+    Voter,
+    /// It follows, and is added by the first leader.
+    Witness,
+}
+
+/// The founding members that have a part.
+pub(crate) fn founders(config: &Config, part: Part) -> Result<BTreeMap<NodeId, RaftMember>> {
+    let members = config.cluster.members.iter();
+    members
+        .filter(|founder| founder.witness == (part == Part::Witness))
+        .map(member)
+        .collect()
+}
+
+fn member(member: &MemberConfig) -> Result<(NodeId, RaftMember)> {
     let id = NodeId::new(member.id).context("node ids count from 1")?;
     let node = RaftMember {
         name: member.name.clone(),

@@ -48,10 +48,7 @@ pub(crate) fn has_seat(config: &Config, genesis: &Genesis) -> Result<bool> {
 /// Takes the seat of a node that has one.
 pub(crate) fn take(parts: Parts<'_>) -> Result<CommitteeSeat> {
     let config = &parts.config.committee;
-    let path = config
-        .key
-        .as_ref()
-        .context("`committee.key` is not set")?;
+    let path = config.key.as_ref().context("`committee.key` is not set")?;
     let pem = secret::read(path)?;
     let key = SecretKey::from_pem(&pem)
         .with_context(|| format!("{} is no seat's key", path.display()))?;
@@ -97,8 +94,8 @@ impl Recorder for LeaderRecorder {
                 .submit(entry.encode().into())
                 .await
                 .map_err(|error| not_taken(error.to_string()))?;
-            let answer = Answer::decode(&committed.answer)
-                .map_err(|error| not_taken(error.to_string()))?;
+            let answer =
+                Answer::decode(&committed.answer).map_err(|error| not_taken(error.to_string()))?;
             match answer.outcome {
                 Ok(_) => Ok(()),
                 Err(refusal) => Err(RecordError::Refused(refusal.to_string())),
@@ -187,7 +184,11 @@ impl Observer for SeatMetrics {
         self.sequence.set(value(status.executed.0));
         self.undecided.set(count(status.undecided));
         self.buffered.set(count(status.buffered));
-        let newest = status.committed.iter().map(|(_, sequence)| sequence.0).max();
+        let newest = status
+            .committed
+            .iter()
+            .map(|(_, sequence)| sequence.0)
+            .max();
         for (seat, sequence) in &status.committed {
             let lag = newest.unwrap_or(0).saturating_sub(sequence.0);
             catalogue::COMMITTEE_SEAT_LAG

@@ -20,12 +20,13 @@ use crate::writer::Stopped;
 
 /// Longest key of a committee record, in bytes.
 pub const COMMITTEE_KEY_BYTES_MAX: usize = 256;
-/// Longest value of a committee record, in bytes.
-pub const COMMITTEE_VALUE_BYTES_MAX: usize = 1 << 20;
+/// Longest value of a committee record, in bytes: the longest message between validators,
+/// which is 16 MiB, and room for what names it.
+pub const COMMITTEE_VALUE_BYTES_MAX: usize = 17 << 20;
 /// Most changes of one write.
 pub const COMMITTEE_CHANGES_MAX: usize = 4096;
 /// All keys and values of one write together, in bytes.
-pub const COMMITTEE_BATCH_BYTES_MAX: usize = 4 << 20;
+pub const COMMITTEE_BATCH_BYTES_MAX: usize = 2 * COMMITTEE_VALUE_BYTES_MAX;
 
 /// A key of the committee's records, and what becomes its value; `None` deletes the record.
 pub type CommitteeChange = (Bytes, Option<Bytes>);

@@ -305,6 +305,14 @@ fn members_are_checked_against_each_other() {
         let faults: Vec<String> = faults.iter().map(|fault| without_origin(fault)).collect();
         assert_eq!(faults, [expected]);
     }
+    let witness = |id, name, port| format!("{}witness = true\n", member(id, name, port));
+    assert!(with(&[member(1, "a", 8004), witness(2, "b", 8014)]).is_ok());
+    assert_eq!(
+        with(&[witness(1, "a", 8004), witness(2, "b", 8014)]).unwrap_err(),
+        [
+            "line 6: `cluster.members`: all are witnesses; a cluster is founded by one voter at least"
+        ]
+    );
     let many: Vec<String> = (2..=33)
         .map(|id: u16| member(id.into(), "m", id.saturating_mul(10)))
         .collect();

@@ -453,6 +453,12 @@ impl Unverified {
         self.epoch
     }
 
+    /// What it claims to certify, in canonical form.
+    #[must_use]
+    pub fn statement(&self) -> &str {
+        &self.statement
+    }
+
     /// Checks that exactly a quorum of the committee has signed, each seat once and each
     /// signature good.
     ///

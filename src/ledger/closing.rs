@@ -154,7 +154,6 @@ impl Ledger {
         let no_ballots = Frontier::default();
         let ballots = voting.map_or(&no_ballots, |voting| &voting.ballots);
         Ok(ClosingRecord {
-            incarnation: self.core.incarnation,
             proposal: proposal.record.no,
             round: proposal.record.round,
             outcome,

@@ -604,8 +604,6 @@ impl Record for BallotRecord {
 /// agree on is made.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ClosingRecord {
-    /// The incarnation that it happened in.
-    pub incarnation: u64,
     /// The proposal.
     pub proposal: ProposalNo,
     /// The round that closed.

@@ -14,7 +14,7 @@
 //! | `cluster` | the cluster id: SHA-256 of the genesis document |
 //! | `evidence` | digest over the evidence kept on the proposal, see below |
 //! | `final_after` | `closed_at`, and if it was approved the appeal window that its opening froze |
-//! | `incarnation` | the cluster's incarnation when it closed; 0 before any restore |
+//! | `incarnation` | the incarnation in which it is certified: 0, or what the newest restore drew |
 //! | `index` | log index of the entry that closed it |
 //! | `next_committee` | the committee that follows, where this closing decides one: an object of `epoch` and `seats`, an array from seat 0 of objects of `name` and `public_key` (a JWK) |
 //! | `ordinal` | number of the closing over the whole cluster, from 1 |
@@ -35,16 +35,16 @@
 
 use std::collections::BTreeMap;
 
-use aegis_crypto::{Digest, Hasher, JsonError, JsonLimits, from_slice_strict, json};
+use aegis_crypto::{Certificate, Digest, Hasher, JsonError, JsonLimits, from_slice_strict, json};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use crate::apply::Trust;
-use crate::archive::{Archive, ArchiveError};
+use crate::archive::{Archive, ArchiveError, Table};
 use crate::audit::AuditEntry;
 use crate::epochs::{self, Epoch, SeatRecord};
 use crate::ids::{LedgerTime, LogIndex, Ordinal, ProposalNo};
-use crate::record::{ClosingRecord, EvidenceRecord, Outcome, ProposalRecord, Record, key};
+use crate::record::{ClosingRecord, CoreRecord, EvidenceRecord, Outcome, ProposalRecord, Record, key};
 use crate::result::FullResult;
 
 /// What validators agree on; see the module's head.
@@ -72,7 +72,7 @@ pub struct Statement {
     /// When the outcome can no longer be appealed.
     #[serde(with = "decimal")]
     pub final_after: LedgerTime,
-    /// The incarnation that it closed in.
+    /// The incarnation that certifies it.
     #[serde(with = "decimal")]
     pub incarnation: u64,
     /// The log index of the entry that closed it.
@@ -263,6 +263,23 @@ fn members(text: &str) -> BTreeMap<String, String> {
         .collect()
 }
 
+/// The statement that a closing's certificate was recorded over.
+fn certified(
+    archive: &dyn Archive,
+    ordinal: Ordinal,
+) -> Result<Option<Statement>, ArchiveError> {
+    let Some(envelope) = archive.get(Table::Certificates, &key::number(ordinal.0))? else {
+        return Ok(None);
+    };
+    let corrupt = |reason: String| ArchiveError {
+        reason: format!("the certificate of closing {ordinal}: {reason}"),
+    };
+    let certificate = Certificate::parse(&envelope).map_err(|error| corrupt(error.to_string()))?;
+    Statement::parse(certificate.statement())
+        .map(Some)
+        .map_err(|error| corrupt(error.to_string()))
+}
+
 /// The statement about a closing; `None` if there is no such closing, or while the epoch
 /// that its change of the committee starts from is undecided.
 pub(crate) fn statement(
@@ -273,6 +290,9 @@ pub(crate) fn statement(
     let Some(closing) = ClosingRecord::read(archive, &key::number(ordinal.0))? else {
         return Ok(None);
     };
+    if let Some(certified) = certified(archive, ordinal)? {
+        return Ok(Some(certified));
+    }
     let missing = |what: &str| ArchiveError {
         reason: format!("closing {ordinal} has no {what}"),
     };
@@ -299,7 +319,9 @@ pub(crate) fn statement(
         cluster: trust.cluster_id,
         evidence: closing.evidence,
         final_after: closing.at.plus_s(appeal_window_s),
-        incarnation: closing.incarnation,
+        incarnation: CoreRecord::read(archive, &[])?
+            .unwrap_or_default()
+            .incarnation,
         index: closing.index,
         next_committee,
         ordinal,

@@ -28,7 +28,7 @@ pub enum Draft {
         view: View,
         /// The sequence number.
         sequence: Sequence,
-        /// The value's name.
+        /// The [whole](Value::whole) value's name.
         digest: Digest,
     },
     /// Commit to what was prepared. The proof is kept for view changes to come.

@@ -23,7 +23,7 @@ pub struct Evidence {
 fn claim(message: &Message) -> Option<(Option<View>, Sequence, Digest)> {
     match message {
         Message::PrePrepare(message) => {
-            Some((Some(message.view), message.sequence, message.value.digest()))
+            Some((Some(message.view), message.sequence, message.value.whole()))
         }
         Message::Prepare(message) => Some((Some(message.view), message.sequence, message.digest)),
         Message::Commit(message) => {

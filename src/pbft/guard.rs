@@ -141,7 +141,7 @@ impl<D: Disk> Guard<D> {
         let bytes = self
             .safety
             .scope()
-            .pre_prepare(view, sequence, &value.digest());
+            .pre_prepare(view, sequence, &value.whole());
         Arc::new(PrePrepare {
             view,
             sequence,

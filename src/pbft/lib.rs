@@ -66,6 +66,8 @@ mod replica;
 mod safety;
 mod settings;
 mod signature;
+#[cfg(test)]
+mod testing;
 mod validator;
 mod value;
 mod verify;

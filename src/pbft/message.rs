@@ -46,7 +46,7 @@ pub struct Prepare {
     pub view: View,
     /// The sequence number.
     pub sequence: Sequence,
-    /// The value's name.
+    /// The [whole](Value::whole) value's name.
     pub digest: Digest,
     /// Who signs.
     pub seat: SeatNo,
@@ -281,7 +281,7 @@ impl Scope {
     }
 
     /// What a Commit signs: the certificate's payload. Cluster and incarnation stand in
-    /// the statement.
+    /// the statement, where the verifier looks for them.
     pub(crate) fn commit(&self, view: View, sequence: Sequence, statement: &str) -> Vec<u8> {
         certificate::signed_bytes(self.epoch, view.0, sequence.0, statement)
     }
@@ -371,3 +371,6 @@ impl Scope {
             .finish()
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -102,7 +102,7 @@ impl PreparedProof {
     /// The first way in which it proves nothing.
     pub fn verify(&self, scope: &Scope, committee: &Committee) -> Result<(), ProofError> {
         let (view, sequence) = (self.view(), self.sequence());
-        let digest = self.value().digest();
+        let digest = self.value().whole();
         let primary = committee.seats().primary(view.0);
         check_signers(&self.prepares, backups(committee))?;
         if self.prepares.iter().any(|(seat, _)| *seat == primary) {

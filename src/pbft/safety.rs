@@ -11,8 +11,8 @@
 //! 3. A proposal only as the view's primary, an agreement only as a backup, and where the
 //!    view began with a value for the sequence number, only for that value.
 //! 4. A commitment only to what the proof shows prepared, and to what was agreed to.
-//! 5. A view change that leaves out nothing that was prepared above its checkpoint; one
-//!    for a view.
+//! 5. A view change that leaves out nothing that was prepared above the stable checkpoint;
+//!    one for a view.
 //! 6. A new view only as its primary, only for the view asked for; one for a view.
 //! 7. One head for a checkpoint's sequence number.
 //! 8. Nothing at or below the stable checkpoint.
@@ -50,7 +50,7 @@ pub struct Vote {
     pub sequence: Sequence,
     /// The phase.
     pub phase: Phase,
-    /// The value's name.
+    /// The value's name: that of the [whole](Value::whole), in a commitment the statement's.
     pub digest: Digest,
     /// The value, where this seat proposed it.
     pub proposed: Option<Value>,
@@ -152,6 +152,13 @@ pub enum RestoreError {
     /// A record that does not decode.
     #[error("a record of the safety module does not decode")]
     Record(#[source] DecodeError),
+    /// Records that do not say where they belong. What they forbid is unknown, so that they
+    /// are not taken for another epoch's.
+    #[error("the safety module has {found} records, but none says for which scope")]
+    NoScope {
+        /// How many there are.
+        found: usize,
+    },
     /// A record under a key that is not its own.
     #[error("a record of the safety module stands under another's key")]
     Key,
@@ -165,10 +172,19 @@ pub enum RestoreError {
     },
 }
 
+/// What a view change says beside its view. All of it is kept, not only its name: a
+/// checkpoint that becomes stable before a restart would otherwise leave this seat without
+/// the words to repeat it, and a quorum perhaps without this seat.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+struct Asked {
+    stable: Option<StableCheckpoint>,
+    prepared: Vec<Arc<PreparedProof>>,
+}
+
 #[derive(Clone, Debug, Serialize, Deserialize)]
 enum Record {
     Scope(Scope),
-    Promised { view: View, change: Option<Digest> },
+    Promised { view: View, asked: Option<Asked> },
     Entered(Arc<NewView>),
     Began { view: View, digest: Digest },
     Stable(StableCheckpoint),
@@ -229,8 +245,8 @@ pub struct Safety {
     committee: Arc<Committee>,
     /// Nothing is said in a view below.
     promised: View,
-    /// The view change that was signed for `promised`; none if it was entered without.
-    change: Option<Digest>,
+    /// The view change that was signed for `promised`; none once it is entered.
+    asked: Option<Asked>,
     entered: Option<Arc<NewView>>,
     began: Option<(View, Digest)>,
     stable: Option<StableCheckpoint>,
@@ -256,7 +272,7 @@ impl Safety {
             scope,
             committee,
             promised: View(0),
-            change: None,
+            asked: None,
             entered: None,
             began: None,
             stable: None,
@@ -291,7 +307,15 @@ impl Safety {
                 asked: scope.epoch,
             });
         }
-        let mut changes: Vec<Change> = decoded.iter().map(Record::delete).collect();
+        if found.is_none() && !decoded.is_empty() {
+            let found = decoded.len();
+            return Err(RestoreError::NoScope { found });
+        }
+        let mut changes: Vec<Change> = decoded
+            .iter()
+            .filter(|record| !matches!(record, Record::Scope(_)))
+            .map(Record::delete)
+            .collect();
         changes.push(Record::Scope(scope).put());
         Ok((safety, changes))
     }
@@ -299,7 +323,7 @@ impl Safety {
     fn take(&mut self, record: Record) {
         match record {
             Record::Scope(_) => {}
-            Record::Promised { view, change } => (self.promised, self.change) = (view, change),
+            Record::Promised { view, asked } => (self.promised, self.asked) = (view, asked),
             Record::Entered(new_view) => self.entered = Some(new_view),
             Record::Began { view, digest } => self.began = Some((view, digest)),
             Record::Stable(stable) => self.stable = Some(stable),
@@ -332,6 +356,16 @@ impl Safety {
     #[must_use]
     pub const fn promised(&self) -> View {
         self.promised
+    }
+
+    /// The view change for the promised view, while that has not begun.
+    #[must_use]
+    pub fn asked(&self) -> Option<Draft> {
+        self.asked.clone().map(|asked| Draft::ViewChange {
+            view: self.promised,
+            stable: asked.stable,
+            prepared: asked.prepared,
+        })
     }
 
     /// What the view that was entered last began with; none in the first.
@@ -377,7 +411,7 @@ impl Safety {
                 view: *view,
                 sequence: *sequence,
                 phase: Phase::PrePrepare,
-                digest: value.digest(),
+                digest: value.whole(),
                 proposed: Some(value.clone()),
             }),
             Draft::Prepare {
@@ -460,7 +494,7 @@ impl Safety {
                 primary,
             });
         }
-        if let Some(begun) = self.begun_with(sequence)
+        if let Some(begun) = self.begun_with(sequence, phase)
             && begun != vote.digest
         {
             return Err(Unsafe::OtherThanBegun {
@@ -489,28 +523,33 @@ impl Safety {
     }
 
     /// What the view that was entered began with for a sequence number.
-    fn begun_with(&self, sequence: Sequence) -> Option<Digest> {
+    fn begun_with(&self, sequence: Sequence, phase: Phase) -> Option<Digest> {
         let proposals = &self.entered.as_ref()?.proposals;
         let place = proposals
             .binary_search_by_key(&sequence, |proposal| proposal.sequence)
             .ok()?;
-        proposals.get(place).map(|proposal| proposal.value.digest())
+        let value = &proposals.get(place)?.value;
+        Some(match phase {
+            Phase::PrePrepare | Phase::Prepare => value.whole(),
+            Phase::Commit => value.digest(),
+        })
     }
 
     /// Rule 4: the proof replaces one of an earlier view, and is there before the
     /// commitment is.
     fn review_commit(&mut self, proof: &Arc<PreparedProof>) -> Result<Vec<Change>, Unsafe> {
         let (view, sequence, digest) = (proof.view(), proof.sequence(), proof.value().digest());
+        let whole = proof.value().whole();
         for phase in [Phase::PrePrepare, Phase::Prepare] {
             if let Some(said) = self.votes.get(&(sequence, view, phase))
-                && said.digest != digest
+                && said.digest != whole
             {
                 return Err(Unsafe::Contradiction {
                     phase,
                     view,
                     sequence,
                     said: said.digest,
-                    asked: digest,
+                    asked: whole,
                 });
             }
         }
@@ -549,35 +588,40 @@ impl Safety {
         stable: Option<&StableCheckpoint>,
         prepared: &[Arc<PreparedProof>],
     ) -> Result<Vec<Change>, Unsafe> {
-        if view < self.promised || (view == self.promised && self.change.is_none()) {
+        if view < self.promised || (view == self.promised && self.asked.is_none()) {
             return Err(Unsafe::PastView {
                 asked: view,
                 promised: self.promised,
             });
         }
-        let low = stable.map_or(Sequence(0), |stable| stable.head().sequence);
-        for (sequence, kept) in self.prepared.range(low.next()..) {
+        for (sequence, kept) in &self.prepared {
             let told = prepared.iter().any(|proof| {
+                let same = proof.value().digest() == kept.value().digest();
                 proof.sequence() == *sequence
-                    && proof.view() == kept.view()
-                    && proof.value().digest() == kept.value().digest()
+                    && (proof.view() > kept.view() || (proof.view() == kept.view() && same))
             });
             if !told {
                 return Err(Unsafe::LeftOut(*sequence));
             }
         }
         let digest = self.scope.view_change_digest(view, stable, prepared);
-        if view == self.promised {
-            return if self.change == Some(digest) {
+        if let Some(said) = self.asked.as_ref().filter(|_| view == self.promised) {
+            let said = self
+                .scope
+                .view_change_digest(view, said.stable.as_ref(), &said.prepared);
+            return if said == digest {
                 Ok(Vec::new())
             } else {
                 let what = "view change";
                 Err(Unsafe::Twice { what, view })
             };
         }
-        (self.promised, self.change) = (view, Some(digest));
-        let change = Some(digest);
-        Ok(vec![Record::Promised { view, change }.put()])
+        let asked = Some(Asked {
+            stable: stable.cloned(),
+            prepared: prepared.to_vec(),
+        });
+        (self.promised, self.asked) = (view, asked.clone());
+        Ok(vec![Record::Promised { view, asked }.put()])
     }
 
     /// Rule 6.
@@ -618,12 +662,11 @@ impl Safety {
                 promised: self.promised.max(self.entered_view().next()),
             });
         }
-        let mut changes = vec![Record::Entered(new_view.clone()).put()];
-        if view > self.promised {
-            (self.promised, self.change) = (view, None);
-            let change = None;
-            changes.push(Record::Promised { view, change }.put());
-        }
+        (self.promised, self.asked) = (view, None);
+        let mut changes = vec![
+            Record::Entered(new_view.clone()).put(),
+            Record::Promised { view, asked: None }.put(),
+        ];
         changes.extend(
             self.votes
                 .values()
@@ -658,3 +701,6 @@ impl Safety {
         changes
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use aegis_crypto::Digest;
+use aegis_crypto::{Digest, Hasher};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use thiserror::Error;
 
@@ -37,6 +37,9 @@ pub struct ValueTooLong {
 impl Value {
     /// A value of a statement, which is RFC 8785 JSON, and of an attachment, which the
     /// statement names by digest where it needs one and which may be empty.
+    ///
+    /// The statement is an object with at least the members `cluster`, `incarnation` and
+    /// `ordinal`, the numbers as strings, by which a commitment is bound to its scope.
     ///
     /// # Errors
     /// A part that is too long.
@@ -82,6 +85,21 @@ impl Value {
     #[must_use]
     pub const fn digest(&self) -> Digest {
         self.digest
+    }
+
+    /// The name of the whole: the statement's, and where something is attached, the
+    /// attachment's with it. Proposals and agreements sign it, so that what was judged with
+    /// an attachment comes to every later view with that very one, and nobody on the way can
+    /// spoil it until it is refused.
+    #[must_use]
+    pub fn whole(&self) -> Digest {
+        if self.attachment.is_empty() {
+            return self.digest;
+        }
+        Hasher::tagged("aegis/pbft/value/1")
+            .digest(&self.digest)
+            .bytes(&self.attachment)
+            .finish()
     }
 }
 

@@ -7,8 +7,9 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use aegis_crypto::certificate::{Certificate, CertificateError};
-use aegis_crypto::{Committee, Digest, SeatNo, Seats};
+use aegis_crypto::certificate::{Certificate, CertificateError, STATEMENT_DEPTH_MAX};
+use aegis_crypto::{Committee, Digest, JsonLimits, SeatNo, Seats, from_slice_strict};
+use serde::Deserialize;
 use thiserror::Error;
 
 use crate::ids::{Scope, Sequence, View};
@@ -17,7 +18,7 @@ use crate::message::{
 };
 use crate::proof::{ProofError, StableCheckpoint, check_ascending, verify_one};
 use crate::settings::WINDOW;
-use crate::value::Value;
+use crate::value::{STATEMENT_BYTES_MAX, Value};
 
 /// A message whose signatures hold and whose proofs prove what they claim.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -138,6 +139,22 @@ pub enum Invalid {
     /// A certificate that certifies nothing.
     #[error("the certificate is refused")]
     Certificate(#[source] CertificateError),
+    /// A commit or certificate whose statement is about something else.
+    #[error("its statement is not about closing {sequence} of this cluster and incarnation")]
+    Statement {
+        /// The sequence number that it is said to be about.
+        sequence: Sequence,
+    },
+}
+
+/// What a statement is bound to. A commit signs the certificate's payload, in which cluster
+/// and incarnation stand only here: without them, what the same seats certified before a
+/// restore would decide, or convict them, after it.
+#[derive(Deserialize)]
+struct Bound {
+    cluster: Digest,
+    incarnation: String,
+    ordinal: String,
 }
 
 /// Verifies the messages of one committee.
@@ -180,6 +197,7 @@ impl Verifier {
                 let statement = message.value.statement();
                 let signed = self.scope.commit(message.view, message.sequence, statement);
                 self.signer(message.seat, &signed, &message.signature)?;
+                self.statement(message.sequence, statement)?;
                 Known::Commit(message)
             }
             Message::Checkpoint(message) => {
@@ -199,6 +217,7 @@ impl Verifier {
                 let certificate = Certificate::parse(&envelope)
                     .and_then(|unverified| unverified.verify(&self.committee))
                     .map_err(Invalid::Certificate)?;
+                self.statement(Sequence(certificate.sequence()), certificate.statement())?;
                 Known::Certificate(Arc::new(certificate))
             }
             Message::Stable(stable) => {
@@ -220,8 +239,28 @@ impl Verifier {
         verify_one(&self.committee, seat, signed, signature).map_err(Invalid::Signer)
     }
 
+    /// Whether a statement is about this closing of this cluster and incarnation. All else
+    /// in it is for others to read.
+    fn statement(&self, sequence: Sequence, statement: &str) -> Result<(), Invalid> {
+        let limits = JsonLimits {
+            depth: STATEMENT_DEPTH_MAX,
+            bytes: STATEMENT_BYTES_MAX,
+        };
+        let bound: Option<Bound> = from_slice_strict(statement.as_bytes(), limits).ok();
+        let here = bound.is_some_and(|bound| {
+            bound.cluster == self.scope.cluster
+                && bound.incarnation == self.scope.incarnation.to_string()
+                && bound.ordinal == sequence.to_string()
+        });
+        if here {
+            Ok(())
+        } else {
+            Err(Invalid::Statement { sequence })
+        }
+    }
+
     fn pre_prepare(&self, message: &PrePrepare) -> Result<(), Invalid> {
-        let digest = message.value.digest();
+        let digest = message.value.whole();
         let signed = self
             .scope
             .pre_prepare(message.view, message.sequence, &digest);
@@ -329,8 +368,9 @@ impl Verifier {
         let expected = selected
             .values
             .iter()
-            .map(|(sequence, value)| (*sequence, value.digest()));
-        if !expected.eq(digests.iter().copied()) {
+            .map(|(sequence, value)| (*sequence, value.whole()));
+        let proposed = message.proposals.iter();
+        if !expected.eq(proposed.map(|proposal| (proposal.sequence, proposal.value.whole()))) {
             return Err(Invalid::Proposals {
                 found: digests.len(),
                 expected: selected.values.len(),
@@ -386,3 +426,6 @@ impl<'a> Selection<'a> {
         Self { stable, values }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -16,10 +16,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("aegis-crypto", &[]),
     ("aegis-ledger", &["aegis-crypto"]),
     ("aegis-pbft", &["aegis-crypto"]),
-    (
-        "aegis-sim",
-        &["aegis-crypto", "aegis-ledger", "aegis-pbft"],
-    ),
+    ("aegis-sim", &["aegis-crypto", "aegis-ledger", "aegis-pbft"]),
     ("aegis-storage", &["aegis-crypto", "aegis-ledger"]),
     ("aegis-peers", &["aegis-crypto"]),
     (

@@ -9,6 +9,7 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::{Duration, Instant};
 
+use aegis_crypto::{Digest, Jwk, SecretKey, Typ, jws};
 use reqwest::header::HeaderMap;
 use reqwest::{Client, Method, RequestBuilder, StatusCode};
 use serde_json::{Value, json};
@@ -113,15 +114,25 @@ impl Cluster {
         Self::init_in(TempDir::new().unwrap(), nodes)
     }
 
+    /// Three voters and a witness, each with a seat in the committee.
+    pub fn init_with_committee() -> Self {
+        Self::make(TempDir::new().unwrap(), 4, &["--committee"])
+    }
+
     /// The same in a folder of the test's choice.
     pub fn init_in(dir: TempDir, nodes: u8) -> Self {
+        let count = nodes.to_string();
+        Self::make(dir, nodes, &["--nodes", &count])
+    }
+
+    fn make(dir: TempDir, nodes: u8, words: &[&str]) -> Self {
         let network = fresh_network();
         let data = dir.path().join("c");
-        let count = nodes.to_string();
         let hosts: Vec<String> = (1..=nodes)
             .map(|n| address(network, n.into()).to_string())
             .collect();
-        let mut args = vec!["init", "--dir", data.to_str().unwrap(), "--nodes", &count];
+        let mut args = vec!["init", "--dir", data.to_str().unwrap()];
+        args.extend(words);
         args.extend(hosts.iter().flat_map(|host| ["--host", host.as_str()]));
         aegis_ok(&args);
         let token = std::fs::read_to_string(data.join("operator/admin.token"))
@@ -500,11 +511,38 @@ impl Cluster {
         (answer.status(), answer.json().await.unwrap())
     }
 
+    /// Registers agents `a1` to `a<count>`, each with the key of its number and with the
+    /// registrar's attestation.
+    pub async fn attest(&self, count: u32) {
+        let registrar = read(&self.data().join("operator/registrar.pem"));
+        let registrar = SecretKey::from_pem(&registrar).unwrap();
+        let genesis = std::fs::read(self.data().join("genesis.json")).unwrap();
+        let aud = Digest::of(genesis);
+        let agents: Vec<_> = (1..=count)
+            .map(|n| {
+                let jwk = Jwk::from(secret(n).public());
+                let claims = json!({"aud": aud, "agent_id": format!("a{n}"), "type": "llm", "weight": 1, "jwk": jwk});
+                let sign = |key| jws::sign(Typ::REGISTRATION, key, &claims).unwrap();
+                json!({"agent_id": format!("a{n}"), "name": format!("Agent {n}"), "type": "llm", "public_key": jwk,
+                       "attestation": sign(&registrar), "proof": sign(&secret(n))})
+            })
+            .collect();
+        for batch in agents.chunks(64) {
+            let (status, body) = self
+                .post(1, "/agents/batch", &json!({"agents": batch}))
+                .await;
+            assert_eq!(status, StatusCode::OK, "{body}");
+            for result in body["results"].as_array().unwrap() {
+                assert_eq!(result["status"], 201, "{result}");
+            }
+        }
+    }
+
     /// Registers agents `a1` to `a<count>`, each with the key of its number.
     pub async fn register(&self, node: u64, count: u32) {
         let agents: Vec<_> = (1..=count)
             .map(|n| {
-                let jwk = aegis_crypto::Jwk::from(secret(n).public());
+                let jwk = Jwk::from(secret(n).public());
                 json!({"agent_id": format!("a{n}"), "name": format!("Agent {n}"), "type": "llm", "public_key": jwk})
             })
             .collect();

@@ -351,6 +351,8 @@ impl Verified for Gullible {
     fn is_verified(&self, _: &Digest) -> bool {
         true
     }
+
+    fn remember(&self, _: Digest) {}
 }
 
 /// Remembers nothing but one statement.
@@ -360,6 +362,8 @@ impl Verified for Knows {
     fn is_verified(&self, statement: &Digest) -> bool {
         *statement == self.0
     }
+
+    fn remember(&self, _: Digest) {}
 }
 
 #[test]

@@ -180,20 +180,27 @@ fn the_longest_statement_is_within_its_bounds() {
     assert_eq!(Statement::parse(&epoch.to_canonical()), Ok(epoch));
 }
 
-/// A restore draws another incarnation; what closed before keeps its statement.
+/// A restore draws another incarnation, in which validators sign whatever is not certified.
+/// What is certified keeps its statement.
 #[test]
-fn a_statement_is_of_the_incarnation_that_it_closed_in() {
-    let mut world = world();
-    let before = world.statement(1).unwrap();
+fn a_statement_is_of_the_incarnation_that_certifies_it() {
+    let mut world = World::with_committee(4).and_agents(3);
+    for _ in 0..2 {
+        let no = world.propose();
+        world.approve(no, 1..=3);
+    }
+    world.certify(1);
+    let certified = world.statement(1).unwrap();
     let head = query::core(&world.tables).unwrap().audit_head;
     let restored = Command::Restored {
         incarnation: 7,
         head,
     };
     world.run(Principal::System, restored).unwrap();
-    assert_eq!(world.statement(1).unwrap(), before);
-    let no = world.propose();
-    world.approve(no, 1..=3);
+    assert_eq!(world.statement(1).unwrap(), certified);
+    assert_eq!(certified.incarnation, 0);
+    assert_eq!(world.statement(2).unwrap().incarnation, 7);
+    world.certify(2);
     assert_eq!(world.statement(2).unwrap().incarnation, 7);
     assert_eq!(world.statement(3), None);
 }

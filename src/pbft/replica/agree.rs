@@ -166,7 +166,7 @@ impl Replica {
         self.teach_decided(primary, sequence);
         let slot = self.slot(sequence);
         if let Some(proposal) = &slot.proposal {
-            if proposal.message.value.digest() != message.value.digest() {
+            if proposal.message.value.whole() != message.value.whole() {
                 let first = Message::PrePrepare(proposal.message.clone());
                 self.accuse(first, Message::PrePrepare(message));
                 self.change_view(view.next(), Reason::Equivocation);
@@ -221,7 +221,7 @@ impl Replica {
         let Some(request) = &slot.request else {
             return;
         };
-        if request.value.digest() == digest {
+        if request.value.whole() == proposal.message.value.whole() {
             if proposal.locked || !request.objected {
                 self.settle(sequence, true);
             }
@@ -251,18 +251,23 @@ impl Replica {
 
     /// Agrees to a proposal, or does not.
     fn settle(&mut self, sequence: Sequence, acceptable: bool) {
-        let (view, backup) = (self.view, self.primary() != self.me);
+        let (view, me, backup) = (self.view, self.me, self.primary() != self.me);
         let slot = self.slot(sequence);
         let Some(proposal) = &mut slot.proposal else {
             return;
         };
-        let digest = proposal.message.value.digest();
-        if !acceptable {
+        // Before a restart this seat may have agreed to another proposal of a lying primary,
+        // which is all that it remembers of that one.
+        let whole = proposal.message.value.whole();
+        let own = slot.prepares.get(&me);
+        let agreed_to_another = own.is_some_and(|prepare| prepare.digest != whole);
+        if !acceptable || agreed_to_another {
             proposal.standing = Standing::Refused;
+            let proposed = proposal.message.value.digest();
             return self.note(Note::Disagreed {
                 view,
                 sequence,
-                proposed: digest,
+                proposed,
             });
         }
         proposal.standing = Standing::Accepted;
@@ -275,7 +280,7 @@ impl Replica {
             self.say(Draft::Prepare {
                 view,
                 sequence,
-                digest,
+                digest: whole,
             });
         }
         self.try_prepared(sequence);
@@ -326,7 +331,7 @@ impl Replica {
         if slot.committing {
             return;
         }
-        let digest = proposal.message.value.digest();
+        let digest = proposal.message.value.whole();
         let agreeing = slot
             .prepares
             .values()
@@ -433,8 +438,12 @@ impl Replica {
         self.consider(sequence);
     }
 
-    /// Keeps the proof that a seat contradicted itself.
+    /// Keeps the first proof that a seat contradicted itself.
     pub(super) fn accuse(&mut self, first: Message, second: Message) {
+        let signer = second.signer(self.committee.seats());
+        if !signer.is_some_and(|signer| self.accused.insert(signer)) {
+            return;
+        }
         let evidence = Evidence {
             scope: self.scope,
             first,

@@ -7,7 +7,7 @@
 
 use aegis_crypto::{Digest, SeatNo};
 
-use super::{Output, Replica};
+use super::{Lesson, Output, Replica};
 use crate::draft::Draft;
 use crate::ids::Sequence;
 use crate::message::{Checkpoint, Head, Message};
@@ -28,6 +28,11 @@ impl Replica {
         slot.deadline = None;
         self.progress();
         self.consider(sequence);
+        self.execute();
+    }
+
+    /// Executes what is recorded, as far as there is no gap.
+    fn execute(&mut self) {
         loop {
             let next = self.executed.next();
             let Some(digest) = self.slots.get(&next).and_then(|slot| slot.recorded) else {
@@ -104,11 +109,14 @@ impl Replica {
         }
         self.low = low;
         self.stable = Some(stable.clone());
+        self.stable_at = self.now;
         if self.executed < low {
             (self.executed, self.chain) = (low, theirs.chain);
         }
         self.marked = self.marked.max(low);
         self.slots = self.slots.split_off(&low.next());
+        self.taught
+            .retain(|(_, lesson), _| !matches!(lesson, Lesson::Decided(at) if *at <= low));
         for kept in self.checkpoints.values_mut() {
             *kept = kept.split_off(&low.next());
         }
@@ -116,6 +124,7 @@ impl Replica {
             stable: stable.clone(),
         });
         self.out.push(Output::Stable(stable));
+        self.execute();
         self.take_up_later();
         self.propose();
     }

@@ -8,7 +8,11 @@
 
 mod agree;
 mod checkpoint;
+#[cfg(test)]
+mod model;
 mod slot;
+#[cfg(test)]
+mod tests;
 mod time;
 mod view_change;
 
@@ -16,7 +20,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use aegis_crypto::certificate::Certificate;
-use aegis_crypto::{Committee, Digest, SeatNo};
+use aegis_crypto::{Committee, Digest, SeatNo, SeatSet};
 
 use crate::draft::Draft;
 use crate::evidence::Evidence;
@@ -33,7 +37,8 @@ use slot::Slot;
 #[derive(Clone, Debug)]
 pub enum Input {
     /// The local ledger has this closing, and says so much about it: the client's request
-    /// of the paper. Told again, it replaces what was told before.
+    /// of the paper. Told again, it replaces what was told before. One above the high
+    /// watermark is not kept: it is to be told again when [`Output::Stable`] has moved that.
     Request(Request),
     /// The answer to [`Output::Judge`].
     Verdict {
@@ -48,7 +53,8 @@ pub enum Input {
     Received(Verified),
     /// A message of this seat, as the safety module granted it.
     Own(Verified),
-    /// The local ledger has recorded a certificate: the execution of the paper.
+    /// The local ledger has recorded a certificate: the execution of the paper. What was
+    /// said of a [request](Self::Request) above the high watermark holds here too.
     Recorded {
         /// The sequence number.
         sequence: Sequence,
@@ -210,6 +216,17 @@ struct Resending {
     doublings: u32,
 }
 
+/// What a seat that is behind is told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Lesson {
+    /// How the view began.
+    View,
+    /// What is stable.
+    Stable,
+    /// What was decided.
+    Decided(Sequence),
+}
+
 /// One validator's state. See the module's head.
 #[derive(Clone, Debug)]
 pub struct Replica {
@@ -223,6 +240,8 @@ pub struct Replica {
     /// The low watermark: up to it everything is stable.
     low: Sequence,
     stable: Option<StableCheckpoint>,
+    /// Since when it is.
+    stable_at: Time,
     /// Up to it the ledger has recorded every certificate.
     executed: Sequence,
     /// The chain of decided values up to `executed`.
@@ -240,9 +259,12 @@ pub struct Replica {
     patience_ms: u64,
     resending: Resending,
     /// When a seat that lags was last told what it lacks.
-    taught: BTreeMap<SeatNo, Time>,
+    taught: BTreeMap<(SeatNo, Lesson), Time>,
     /// The newest sequence number to which each seat committed.
     committed: BTreeMap<SeatNo, Sequence>,
+    /// Seats against which there is evidence. One proof is enough: a liar could make any
+    /// number of them.
+    accused: SeatSet,
     out: Vec<Output>,
 }
 
@@ -299,6 +321,7 @@ impl Replica {
             },
             low,
             stable,
+            stable_at: now,
             executed: low,
             chain,
             executed_at: now,
@@ -311,6 +334,7 @@ impl Replica {
             resending: Resending::default(),
             taught: BTreeMap::new(),
             committed: BTreeMap::new(),
+            accused: SeatSet::default(),
             out: Vec::new(),
         };
         replica.resume(safety);
@@ -329,7 +353,8 @@ impl Replica {
                 until: None,
                 led: false,
             };
-            self.ask_for_view();
+            // In the words that were signed: a checkpoint may have become stable since.
+            self.out.extend(safety.asked().map(Output::Sign));
             return;
         }
         if let Some(begun) = safety.entered().cloned() {

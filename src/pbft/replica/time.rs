@@ -2,7 +2,7 @@
 
 use aegis_crypto::SeatNo;
 
-use super::{Mode, Reason, Replica, Resending, To};
+use super::{Lesson, Mode, Reason, Replica, Resending, To};
 use crate::ids::{Sequence, Time, View};
 use crate::message::Message;
 use crate::settings::RESENT_MAX;
@@ -53,11 +53,14 @@ impl Replica {
         self.resend_if_due();
     }
 
-    /// Something was decided or recorded: patience is as short as it was at first.
-    pub(super) const fn progress(&mut self) {
+    /// Something was decided or recorded: patience is as short as it was at first, and so
+    /// are the pauses. What is due to be said again is not put off: it may be about
+    /// something else.
+    pub(super) fn progress(&mut self) {
         self.patience_ms = self.settings.timeout_ms;
+        let soon = self.now.plus_ms(self.settings.resend_ms);
         self.resending = Resending {
-            at: None,
+            at: self.resending.at.map(|at| at.min(soon)),
             doublings: 0,
         };
     }
@@ -91,8 +94,8 @@ impl Replica {
         match self.resending.at {
             None => self.resending.at = Some(self.now.plus_ms(pause)),
             Some(at) if at <= self.now => {
-                self.say_again();
-                let doublings = doublings.saturating_add(1).min(DOUBLINGS_MAX);
+                let grown = u32::from(self.say_again());
+                let doublings = doublings.saturating_add(grown).min(DOUBLINGS_MAX);
                 let pause = self.settings.resend_ms.saturating_mul(1 << doublings);
                 self.resending = Resending {
                     at: Some(self.now.plus_ms(pause)),
@@ -103,13 +106,18 @@ impl Replica {
         }
     }
 
-    /// Sends again what this seat said about all that is open, within a bound.
-    fn say_again(&mut self) {
-        let me = self.me;
+    /// Sends again what this seat said about all that has been open for a while, within a
+    /// bound; false if that is nothing.
+    fn say_again(&mut self) -> bool {
+        let (me, now, pause) = (self.me, self.now, self.settings.resend_ms);
         let mut said = Vec::new();
         if self.is_normal() {
-            let open = self.slots.values().filter(|slot| slot.certain().is_none());
-            for slot in open.take(RESENT_MAX) {
+            let open = self.slots.values().filter(|slot| {
+                slot.certain().is_none() && now.since_ms(slot.requested_at) >= pause
+            });
+            let mut resent = 0;
+            for slot in open {
+                let before = said.len();
                 let proposed = slot
                     .proposal
                     .as_ref()
@@ -117,6 +125,10 @@ impl Replica {
                 said.extend(proposed.map(|own| Message::PrePrepare(own.message.clone())));
                 said.extend(slot.prepares.get(&me).cloned().map(Message::Prepare));
                 said.extend(slot.commits.get(&me).cloned().map(Message::Commit));
+                resent += usize::from(said.len() > before);
+                if resent >= RESENT_MAX {
+                    break;
+                }
             }
         } else {
             said.extend(self.view_changes.get(&me).cloned().map(Message::ViewChange));
@@ -126,17 +138,22 @@ impl Replica {
             .get(&me)
             .and_then(|kept| kept.last_key_value());
         said.extend(marked.map(|(_, checkpoint)| Message::Checkpoint(checkpoint.clone())));
+        let any = !said.is_empty();
         for message in said {
             self.send(To::All, message);
         }
+        any
     }
 
-    /// Tells a seat that is behind what it lacks, not more often than it asks again.
-    pub(super) fn teach(&mut self, seat: SeatNo, message: Message) {
-        let known = self.taught.get(&seat).copied();
+    /// Tells a seat that is behind what it lacks, none of it more often than it asks again.
+    pub(super) fn teach(&mut self, seat: SeatNo, lesson: Lesson, message: Message) {
+        if seat == self.me {
+            return;
+        }
+        let known = self.taught.get(&(seat, lesson)).copied();
         let again = known.is_none_or(|at| self.now.since_ms(at) >= self.settings.resend_ms);
         if again {
-            self.taught.insert(seat, self.now);
+            self.taught.insert((seat, lesson), self.now);
             self.send(To::Seat(seat), message);
         }
     }
@@ -152,13 +169,18 @@ impl Replica {
             return;
         };
         let envelope = decided.certificate.to_envelope(&self.committee);
-        self.teach(seat, Message::Certificate(envelope.into_bytes()));
+        let message = Message::Certificate(envelope.into_bytes());
+        self.teach(seat, Lesson::Decided(sequence), message);
     }
 
-    /// Proves to a seat that is behind that what it votes on is stable.
+    /// Proves to a seat that is behind that what it votes on is stable, and has been for a
+    /// while: the last votes of every round come when a quorum is there already.
     pub(super) fn teach_stable(&mut self, seat: SeatNo) {
+        if self.now.since_ms(self.stable_at) < self.settings.resend_ms {
+            return;
+        }
         if let Some(stable) = self.stable.clone() {
-            self.teach(seat, Message::Stable(stable));
+            self.teach(seat, Lesson::Stable, Message::Stable(stable));
         }
     }
 }

@@ -77,18 +77,21 @@ impl Replica {
             .take(quorum)
             .cloned()
             .collect();
-        if asking.len() < quorum {
-            return;
-        }
+        let reached = self.view_changes.values();
+        let reached = reached.filter(|change| change.view >= view).count();
         let leads = self.primary() == self.me;
         let until_when = self.now.plus_ms(self.patience_ms);
         let Mode::Changing { until, led } = &mut self.mode else {
             return;
         };
-        // Only now does the clock run: a view that no quorum asks for cannot begin, and
-        // asking for the next one would only drive the validators apart.
-        until.get_or_insert(until_when);
-        if leads && !std::mem::replace(led, true) {
+        // Only now does the clock run: where no quorum has left the views before, this one
+        // cannot begin, and asking for the next would only drive the validators apart. Who
+        // has gone on to a later view counts: this one may then never begin, and f or fewer
+        // of them are not joined.
+        if reached >= quorum {
+            until.get_or_insert(until_when);
+        }
+        if asking.len() == quorum && leads && !std::mem::replace(led, true) {
             let proposals = Selection::of(&asking).values.into_iter().collect();
             self.say(Draft::NewView {
                 view,
@@ -126,16 +129,22 @@ impl Replica {
             new_view: message.clone(),
         });
         self.view = view;
-        self.mode = Mode::Normal {
-            begun: Some(message.clone()),
-            since: self.now,
-            slow: 0,
+        // A checkpoint that stands in the view changes moves the watermarks first. Nothing is
+        // proposed or taken up on its account before what the view begins with is here.
+        self.mode = Mode::Changing {
+            until: None,
+            led: true,
         };
         self.slots.values_mut().for_each(Slot::leave_view);
         self.note(Note::Entered(view));
         if let Some(stable) = Selection::of(&message.view_changes).stable {
             self.stabilize(stable.clone());
         }
+        self.mode = Mode::Normal {
+            begun: Some(message.clone()),
+            since: self.now,
+            slow: 0,
+        };
         self.take_proposals(message);
         let waiting: Vec<Sequence> = self.slots.keys().copied().collect();
         for sequence in waiting {
@@ -160,15 +169,21 @@ impl Replica {
     }
 
     /// Shows a seat that is behind how the view began, so that it need not wait for the
-    /// next one.
+    /// next one. The last words of the view before, and the last wishes for this one, come
+    /// when it has just begun; whoever still says them a while later is behind.
     pub(super) fn teach_view(&mut self, seat: SeatNo) {
         let Mode::Normal {
-            begun: Some(begun), ..
+            begun: Some(begun),
+            since,
+            ..
         } = &self.mode
         else {
             return;
         };
+        if self.now.since_ms(*since) < self.settings.resend_ms {
+            return;
+        }
         let message = crate::message::Message::NewView(begun.clone());
-        self.teach(seat, message);
+        self.teach(seat, super::Lesson::View, message);
     }
 }
