@@ -12,12 +12,12 @@ export CARGO_TARGET_DIR ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/aegis/target
 export PATH := $(if $(wildcard /usr/lib/ccache),/usr/lib/ccache:)$(PATH):$(HOME)/.cargo/bin
 
 AEGIS := $(CARGO_TARGET_DIR)/debug/aegis
-# HTTP, peers and events of the three nodes of the demo.
-PORTS := 8003 8004 8006 8013 8014 8016 8023 8024 8026
+# HTTP, peers and events of the four nodes of the demo.
+PORTS := 8003 8004 8006 8013 8014 8016 8023 8024 8026 8033 8034 8036
 
 ##@ Begin
 .PHONY: run
-run: deps ports build ## Build, start three nodes in ./data, replay 16 roll calls; Ctrl-C stops
+run: deps ports build ## Build, start four nodes in ./data, certify 16 roll calls; Ctrl-C stops
 	@exec "$(AEGIS)" demo --data ./data
 
 .PHONY: test

@@ -5,10 +5,14 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use aegis_api::{
-    Alarm, ChangeError, Consistency, Governance, HealthPart, Leadership, Member, NewLearner,
-    NodeId, NodeStatus, ReadError, Role, SnapshotError, SnapshotStream, SubmitError, View,
+    Alarm, ChangeError, Consistency, Contradiction, Governance, HealthPart, Leadership, Member,
+    NewLearner, NodeId, NodeStatus, ReadError, Role, SeatStanding, SnapshotError, SnapshotStream,
+    SubmitError, View,
 };
-use aegis_ledger::{Answer, Entry, Genesis, LogIndex};
+use aegis_committee::Door;
+use aegis_crypto::Digest;
+use aegis_ledger::{Answer, Archive, ArchiveError, Entry, Genesis, LogIndex, Ordinal, query};
+use aegis_pbft::{Evidence, Message};
 use aegis_raft::{Admission, Decline, Node, RaftNode};
 use aegis_storage::Store;
 use bytes::Bytes;
@@ -36,6 +40,7 @@ pub struct NodeGovernance {
     raft: Arc<RaftNode>,
     orders: Orders,
     progress: Progress,
+    seat: Option<Door>,
     /// One snapshot is made at a time: it reads the whole state.
     snapshots: Arc<Semaphore>,
 }
@@ -116,6 +121,8 @@ pub struct Parts {
     pub orders: Orders,
     /// What to follow.
     pub progress: Progress,
+    /// Its seat in the committee, if it has one.
+    pub seat: Option<Door>,
 }
 
 impl NodeGovernance {
@@ -130,6 +137,7 @@ impl NodeGovernance {
             raft,
             orders,
             progress,
+            seat,
         } = parts;
         let snapshots = Arc::new(Semaphore::new(1));
         Self {
@@ -140,6 +148,7 @@ impl NodeGovernance {
             raft,
             orders,
             progress,
+            seat,
             snapshots,
         }
     }
@@ -256,6 +265,40 @@ impl Governance for NodeGovernance {
             alarms: self.alarms(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
         }
+    }
+
+    fn seat(&self) -> Option<SeatStanding> {
+        let standing = self.seat.as_ref()?.standing()?;
+        let status = standing.status;
+        let committed = status.committed.iter();
+        Some(SeatStanding {
+            epoch: standing.epoch,
+            seat: standing.seat,
+            view: status.view.0,
+            primary: status.primary,
+            changing_view: status.changing_view,
+            low: Ordinal(status.low.0),
+            high: Ordinal(status.high.0),
+            certified_through: Ordinal(status.executed.0),
+            committed: committed
+                .map(|(seat, sequence)| (*seat, Ordinal(sequence.0)))
+                .collect(),
+            checkpoint: standing.checkpoint,
+        })
+    }
+
+    fn contradictions(&self) -> Result<Vec<Contradiction>, ArchiveError> {
+        let Some(seat) = &self.seat else {
+            return Ok(Vec::new());
+        };
+        let kept = seat.evidence().map_err(|error| ArchiveError {
+            reason: error.to_string(),
+        })?;
+        let view = self.store.view();
+        let read = kept
+            .into_iter()
+            .map(|encoded| contradiction(&view, &self.genesis, encoded.into()));
+        read.collect()
     }
 
     fn members(&self) -> BoxFuture<'_, Result<Vec<Member>, ChangeError>> {
@@ -405,6 +448,58 @@ impl Governance for NodeGovernance {
         }
         .boxed()
     }
+}
+
+/// Evidence as clients see it. It was checked when it was kept.
+fn contradiction(
+    archive: &dyn Archive,
+    genesis: &Genesis,
+    encoded: Bytes,
+) -> Result<Contradiction, ArchiveError> {
+    let unreadable = |reason: String| ArchiveError {
+        reason: format!("evidence against a validator: {reason}"),
+    };
+    let evidence = Evidence::decode(&encoded).map_err(|error| unreadable(error.to_string()))?;
+    let epoch = evidence.scope.epoch;
+    let committee = query::committee(archive, genesis, epoch)?
+        .ok_or_else(|| unreadable(format!("epoch {epoch} is unknown")))?
+        .committee()
+        .map_err(|error| unreadable(error.to_string()))?;
+    let kind = evidence.first.kind();
+    let no_claim = || unreadable(format!("a {kind} contradicts nothing"));
+    let (view, sequence, first) = claim(&evidence, &evidence.first).ok_or_else(no_claim)?;
+    let (_, _, second) = claim(&evidence, &evidence.second).ok_or_else(no_claim)?;
+    let seat = evidence.first.signer(committee.seats());
+    Ok(Contradiction {
+        seat: seat.ok_or_else(no_claim)?,
+        epoch,
+        kind,
+        view,
+        sequence,
+        first,
+        second,
+        encoded,
+    })
+}
+
+/// What a message says: where, and what by digest.
+fn claim(evidence: &Evidence, message: &Message) -> Option<(Option<u64>, Ordinal, Digest)> {
+    let (view, sequence, digest) = match message {
+        Message::PrePrepare(message) => {
+            (Some(message.view), message.sequence, message.value.whole())
+        }
+        Message::Prepare(message) => (Some(message.view), message.sequence, message.digest),
+        Message::Commit(message) => (Some(message.view), message.sequence, message.value.digest()),
+        Message::Checkpoint(message) => {
+            let text = evidence.scope.note(&message.head).to_text();
+            (None, message.head.sequence, Digest::of(text))
+        }
+        Message::ViewChange(_)
+        | Message::NewView(_)
+        | Message::Certificate(_)
+        | Message::Stable(_) => return None,
+    };
+    Some((view.map(|view| view.0), Ordinal(sequence.0), digest))
 }
 
 const fn role(role: aegis_raft::Role) -> Role {

@@ -2,10 +2,12 @@
 //! running node.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use aegis_cli::{Credential, Exit, Failure, Local, Ready, Restored, SnapshotSummary};
-use aegis_crypto::Digest;
+use aegis_crypto::{Committee, Digest, SeatNo};
 use aegis_ledger::Table;
+use aegis_pbft::Evidence;
 use aegis_peers::ca::{Ca, HostName};
 use aegis_peers::{ClusterId, NodeId};
 use aegis_storage::{BadSnapshot, Identity, SnapshotHeader, SnapshotReader, Store};
@@ -106,6 +108,11 @@ impl Local for Binary {
             store_id,
         };
         Store::create(dir, &identity).map_err(Failure::failed)
+    }
+
+    fn convict(&self, committee: &Committee, evidence: &[u8]) -> Result<Option<SeatNo>, Failure> {
+        let evidence = Evidence::decode(evidence).map_err(Failure::failed)?;
+        Ok(evidence.convicts(&Arc::new(committee.clone())))
     }
 
     fn snapshot_status(&self, file: &Path) -> Result<SnapshotSummary, Failure> {

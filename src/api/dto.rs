@@ -3,7 +3,9 @@
 
 pub(crate) mod agents;
 pub(crate) mod audit;
+pub mod bundle;
 pub(crate) mod cluster;
+pub(crate) mod committee;
 pub(crate) mod proposals;
 pub(crate) mod text;
 pub(crate) mod votes;

@@ -11,8 +11,8 @@ use std::num::ParseIntError;
 use std::str::FromStr;
 use std::time::Duration;
 
-use aegis_crypto::Digest;
-use aegis_ledger::{Answer, Archive, Entry, Genesis, LogIndex};
+use aegis_crypto::{Digest, SeatNo};
+use aegis_ledger::{Answer, Archive, ArchiveError, Entry, Genesis, LogIndex, Ordinal};
 use bytes::Bytes;
 use futures::future::BoxFuture;
 use futures::stream::BoxStream;
@@ -43,6 +43,16 @@ pub trait Governance: Send + Sync + 'static {
 
     /// What the node knows of itself and its cluster.
     fn status(&self) -> NodeStatus;
+
+    /// Where this node's seat in the committee stands; none where it has no seat.
+    fn seat(&self) -> Option<SeatStanding>;
+
+    /// What this node has kept of validators that contradicted themselves. It reads the
+    /// disk, so it is called off the threads that serve connections.
+    ///
+    /// # Errors
+    /// The disk could not be read.
+    fn contradictions(&self) -> Result<Vec<Contradiction>, ArchiveError>;
 
     /// The members as the leader sees them, asking it where this node does not lead.
     fn members(&self) -> BoxFuture<'_, Result<Vec<Member>, ChangeError>>;
@@ -269,6 +279,53 @@ pub struct NodeStatus {
     pub alarms: Vec<Alarm>,
     /// The version of the binary.
     pub version: String,
+}
+
+/// Where a node's seat in the committee stands, in the epoch that is under way.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SeatStanding {
+    /// The epoch.
+    pub epoch: u64,
+    /// The node's seat.
+    pub seat: SeatNo,
+    /// The view that it is in, or asks for.
+    pub view: u64,
+    /// That view's primary.
+    pub primary: SeatNo,
+    /// Whether it waits for the view to begin.
+    pub changing_view: bool,
+    /// The low watermark.
+    pub low: Ordinal,
+    /// The high watermark.
+    pub high: Ordinal,
+    /// Up to here every certificate is recorded.
+    pub certified_through: Ordinal,
+    /// The newest closing to which each seat committed, as far as the node knows.
+    pub committed: Vec<(SeatNo, Ordinal)>,
+    /// The newest stable checkpoint as a signed note.
+    pub checkpoint: Option<String>,
+}
+
+/// Proof that a validator contradicted itself: two messages of which an honest one signs at
+/// most one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Contradiction {
+    /// Who signed both.
+    pub seat: SeatNo,
+    /// The epoch whose seat that is.
+    pub epoch: u64,
+    /// What sort of message both are, like `prepare`.
+    pub kind: &'static str,
+    /// The view in which they were signed; none for checkpoints, which belong to no view.
+    pub view: Option<u64>,
+    /// The closing that they are about.
+    pub sequence: Ordinal,
+    /// What the first one says, by digest.
+    pub first: Digest,
+    /// What the second one says instead.
+    pub second: Digest,
+    /// Both messages with their signatures, encoded.
+    pub encoded: Bytes,
 }
 
 /// Who leads since when.

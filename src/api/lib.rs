@@ -3,6 +3,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::panic))]
 
 mod auth;
+mod checkpoint;
 mod dto;
 mod edge;
 mod events;
@@ -15,11 +16,12 @@ mod server;
 mod settings;
 mod signatures;
 
+pub use dto::bundle;
 pub use edge::{Edge, NoRandomness, RenderMetrics};
 pub use governance::{
-    Alarm, ChangeError, Consistency, Governance, HealthPart, Leadership, Member, MemberRole,
-    MemberState, NewLearner, NodeId, NodeStatus, ReadError, Role, SnapshotError, SnapshotStream,
-    SubmitError, View,
+    Alarm, ChangeError, Consistency, Contradiction, Governance, HealthPart, Leadership, Member,
+    MemberRole, MemberState, NewLearner, NodeId, NodeStatus, ReadError, Role, SeatStanding,
+    SnapshotError, SnapshotStream, SubmitError, View,
 };
 pub use quorum::{Quorum, QuorumOutlook, VoterChange, outlook};
 pub use settings::{EventLimits, HttpLimits, Settings};

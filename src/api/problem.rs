@@ -16,6 +16,10 @@ use crate::metrics::REFUSALS;
 /// What every problem's `type` begins with; its code follows.
 const TYPE_PREFIX: &str = "urn:aegis:problem:";
 
+/// What a cluster without a committee answers where one is asked for.
+pub(crate) const NO_COMMITTEE: &str = "this cluster has no committee, so nothing is certified; \
+    the genesis document names the first seats, and a cluster that began without cannot add any";
+
 /// Why a request was not answered as asked.
 #[derive(Debug)]
 pub(crate) struct Problem {
@@ -164,6 +168,20 @@ impl Problem {
     pub(crate) fn lost_thread(error: tokio::task::JoinError) -> Self {
         tracing::error!(%error, "work on another thread ended without a result");
         Self::internal("this node failed to answer; its log says why")
+    }
+
+    /// There is no certificate where one was asked for; a step that needs one is refused by
+    /// the ledger under the same code.
+    pub(crate) fn not_certified(detail: impl Into<Cow<'static, str>>) -> Self {
+        Self::new(StatusCode::NOT_FOUND, "not_certified", detail)
+    }
+
+    pub(crate) fn no_committee() -> Self {
+        Self::new(StatusCode::NOT_FOUND, "no_committee", NO_COMMITTEE)
+    }
+
+    pub(crate) fn out_of_range(detail: impl Into<Cow<'static, str>>) -> Self {
+        Self::new(StatusCode::UNPROCESSABLE_ENTITY, "out_of_range", detail)
     }
 
     fn unavailable(code: &'static str, detail: &'static str, after: Duration) -> Self {

@@ -5,7 +5,10 @@
 pub(crate) mod agents;
 pub(crate) mod audit;
 mod batch;
+mod bundle;
+pub(crate) mod certified;
 pub(crate) mod cluster;
+pub(crate) mod committee;
 pub(crate) mod node;
 pub(crate) mod proposals;
 pub(crate) mod results;
@@ -135,6 +138,11 @@ pub(crate) fn table() -> Vec<Route> {
         get("/proposals/{id}/ballot", handler!(proposals::ballot)),
         get("/proposals/{id}/votes", handler!(votes::of_proposal)),
         get("/proposals/{id}/results", handler!(results::of_proposal)),
+        get(
+            "/proposals/{id}/certificate",
+            handler!(certified::certificate),
+        ),
+        get("/proposals/{id}/bundle", handler!(certified::bundle)),
         post("/proposals/{id}/open", order, handler!(steps::open)),
         post("/proposals/{id}/review", order, handler!(steps::review)),
         post("/proposals/{id}/cancel", order, handler!(steps::cancel)),
@@ -154,6 +162,11 @@ pub(crate) fn table() -> Vec<Route> {
         get("/audit", handler!(audit::list)),
         get_all("/audit/verify", handler!(audit::verify)),
         get("/audit/export", handler!(audit::export)),
+        get("/audit/proof", handler!(audit::proof)),
+        get("/audit/consistency", handler!(audit::consistency)),
+        get("/committee", handler!(committee::read)),
+        get("/committee/evidence", handler!(committee::evidence)),
+        get("/checkpoint", handler!(committee::checkpoint)),
         get("/status", handler!(node::status)),
         get("/genesis", handler!(node::genesis)),
         post(
@@ -206,6 +219,7 @@ pub(crate) fn table() -> Vec<Route> {
         (name = "votes", description = "Signed ballots"),
         (name = "results", description = "What was decided"),
         (name = "agents", description = "Who decides"),
+        (name = "committee", description = "Who certifies decisions"),
         (name = "audit", description = "What happened, unalterably"),
         (name = "cluster", description = "The nodes"),
         (name = "health", description = "The process, and this document"),
@@ -226,6 +240,8 @@ struct Document;
     proposals::ballot,
     votes::of_proposal,
     results::of_proposal,
+    certified::certificate,
+    certified::bundle,
     steps::open,
     steps::review,
     steps::cancel,
@@ -245,6 +261,11 @@ struct Document;
     audit::list,
     audit::verify,
     audit::export,
+    audit::proof,
+    audit::consistency,
+    committee::read,
+    committee::evidence,
+    committee::checkpoint,
     node::status,
     node::genesis,
     cluster::transfer_leader,

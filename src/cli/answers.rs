@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use aegis_crypto::{Digest, NumberText};
+use aegis_crypto::{Digest, Jwk, NumberText};
 use jiff::Timestamp;
 use serde::Deserialize;
 
@@ -174,6 +174,88 @@ pub(crate) struct AuditVerdict {
     pub(crate) fault: Option<String>,
 }
 
+/// Proof that an audit entry is in the transparency tree.
+#[derive(Clone, Debug, Deserialize)]
+pub(crate) struct InclusionProof {
+    pub(crate) size: u64,
+    pub(crate) root: Digest,
+    pub(crate) proof: Vec<Digest>,
+}
+
+/// Proof that the transparency tree only grew.
+#[derive(Clone, Debug, Deserialize)]
+pub(crate) struct ConsistencyProof {
+    pub(crate) to: u64,
+    pub(crate) from_root: Digest,
+    pub(crate) to_root: Digest,
+    pub(crate) proof: Vec<Digest>,
+}
+
+/// A committee, and where the seat of the node that answers stands.
+#[derive(Clone, Debug, Deserialize)]
+pub(crate) struct Committee {
+    pub(crate) epoch: u64,
+    pub(crate) since: u64,
+    pub(crate) n: u8,
+    pub(crate) tolerates: u8,
+    pub(crate) quorum: u8,
+    pub(crate) warning: Option<String>,
+    pub(crate) members: Vec<Seat>,
+    pub(crate) seat: Option<u8>,
+    pub(crate) view: Option<u64>,
+    pub(crate) primary: Option<u8>,
+    pub(crate) changing_view: Option<bool>,
+    pub(crate) watermarks: Option<Watermarks>,
+    pub(crate) certified_through: Option<u64>,
+    pub(crate) stable_checkpoint: Option<u64>,
+}
+
+/// A validator's seat.
+#[derive(Clone, Debug, Deserialize)]
+pub(crate) struct Seat {
+    pub(crate) seat: u8,
+    pub(crate) name: String,
+    pub(crate) public_key: Jwk,
+    pub(crate) kid: String,
+    pub(crate) committed: Option<u64>,
+}
+
+/// Between which closings a validator agrees.
+#[derive(Clone, Copy, Debug, Deserialize)]
+pub(crate) struct Watermarks {
+    pub(crate) low: u64,
+    pub(crate) high: u64,
+}
+
+/// What a node has kept of validators that contradicted themselves.
+#[derive(Clone, Debug, Deserialize)]
+pub(crate) struct CommitteeEvidence {
+    pub(crate) evidence: Vec<Contradiction>,
+    pub(crate) next_cursor: Option<String>,
+}
+
+/// Two messages of one seat, of which an honest one signs at most one.
+#[derive(Clone, Debug, Deserialize)]
+pub(crate) struct Contradiction {
+    pub(crate) id: Digest,
+    pub(crate) seat: u8,
+    pub(crate) epoch: u64,
+    pub(crate) kind: String,
+    pub(crate) view: Option<u64>,
+    pub(crate) sequence: u64,
+    pub(crate) encoded: String,
+}
+
+/// The committee in a few words.
+#[derive(Clone, Debug, Deserialize)]
+pub(crate) struct CommitteeSummary {
+    pub(crate) epoch: u64,
+    pub(crate) view: Option<u64>,
+    pub(crate) primary: Option<u8>,
+    pub(crate) certified: u64,
+    pub(crate) uncertified: u64,
+}
+
 /// A node and the cluster as it sees it.
 #[derive(Clone, Debug, Deserialize)]
 pub(crate) struct Status {
@@ -188,6 +270,7 @@ pub(crate) struct Status {
     pub(crate) applied_index: u64,
     pub(crate) members: Vec<Member>,
     pub(crate) proposals: BTreeMap<String, u64>,
+    pub(crate) committee: Option<CommitteeSummary>,
     pub(crate) alarms: Vec<Alarm>,
     pub(crate) version: String,
 }

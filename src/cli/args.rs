@@ -6,8 +6,8 @@ use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
 
 use crate::failure::EXIT_CODES;
 use crate::{
-    agent, audit, bench, cluster, completions, config_check, demo, dev, init, keygen, proposals,
-    propose, results, serve, snapshot, status, vote,
+    agent, audit, bench, checkpoint, cluster, committee, completions, config_check, demo, dev,
+    init, keygen, proposals, propose, results, serve, snapshot, status, verify, vote,
 };
 
 /// A decision ledger: proposals, signed votes and outcomes that nobody can quietly rewrite,
@@ -64,7 +64,7 @@ pub(crate) enum Command {
     Serve(serve::ServeArgs),
     /// Run a cluster of one process in a temporary folder, to try things out
     Dev(dev::DevArgs),
-    /// Start three nodes here and replay real votes
+    /// Start four nodes here, replay real votes and certify the decisions
     Demo(demo::DemoArgs),
     /// Make a private key, or show the public part of one
     Keygen(keygen::KeygenArgs),
@@ -77,13 +77,20 @@ pub(crate) enum Command {
     Vote(vote::VoteArgs),
     /// Show the count and the outcome of proposals
     Results(results::ResultsArgs),
-    /// List proposals
+    /// List proposals, or fetch what proves how one ended
     Proposals(proposals::ProposalsArgs),
+    /// Verify a certificate or a bundle offline
+    Verify(verify::VerifyArgs),
     /// Show the cluster and its members
     Status(status::StatusArgs),
     /// Move the leadership and change the membership
     #[command(subcommand)]
     Cluster(cluster::ClusterCommand),
+    /// Show the committee that certifies decisions, and propose to change it
+    #[command(subcommand)]
+    Committee(committee::CommitteeCommand),
+    /// Fetch the newest head of the transparency log that a quorum has signed
+    Checkpoint(checkpoint::CheckpointArgs),
     /// Back up and restore
     #[command(subcommand)]
     Snapshot(snapshot::SnapshotCommand),

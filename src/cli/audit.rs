@@ -4,14 +4,14 @@ use std::fs::File;
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::{Path, PathBuf};
 
-use aegis_crypto::Digest;
+use aegis_crypto::{Digest, merkle};
 use aegis_ledger::{AuditEntry, ChainError, ChainVerifier, LedgerTime, LogIndex};
 use clap::Subcommand;
 use jiff::Timestamp;
 use serde::Deserialize;
 use serde_json::json;
 
-use crate::answers::AuditVerdict;
+use crate::answers::{AuditVerdict, ConsistencyProof, InclusionProof};
 use crate::client::Client;
 use crate::console::plain;
 use crate::context::Context;
@@ -39,6 +39,30 @@ pub(crate) enum AuditCommand {
         /// The file to make; standard output without one
         #[arg(long, value_name = "FILE")]
         out: Option<PathBuf>,
+    },
+    /// Fetch the proof that an entry is in the transparency tree, and check it here
+    Proof {
+        /// The entry's number, from 0
+        entry: u64,
+        /// How many entries the tree has; all that there are by default
+        #[arg(long, value_name = "N")]
+        size: Option<u64>,
+        /// The root that the tree must have, as a checkpoint says
+        #[arg(long, value_name = "HEX")]
+        root: Option<Digest>,
+    },
+    /// Fetch the proof that the transparency tree only grew, and check it here
+    Consistency {
+        /// How many entries the older tree has
+        from: u64,
+        /// How many the newer one has; all that there are by default
+        to: Option<u64>,
+        /// The root of the older tree, as it was told then
+        #[arg(long, value_name = "HEX")]
+        from_root: Option<Digest>,
+        /// The root of the newer tree, as a checkpoint says
+        #[arg(long, value_name = "HEX")]
+        to_root: Option<Digest>,
     },
 }
 
@@ -157,6 +181,94 @@ pub(crate) async fn run(context: &mut Context<'_>, command: &AuditCommand) -> Re
             let client = context.client()?;
             export(context, &client, out.as_deref()).await
         }
+        AuditCommand::Proof { entry, size, root } => {
+            let client = context.client()?;
+            prove_entry(context, &client, (*entry, *size), *root).await
+        }
+        AuditCommand::Consistency {
+            from,
+            to,
+            from_root,
+            to_root,
+        } => {
+            let client = context.client()?;
+            prove_growth(context, &client, (*from, *to), (*from_root, *to_root)).await
+        }
+    }
+}
+
+/// Fetches an entry and its proof, and checks the one with the other.
+async fn prove_entry(
+    context: &mut Context<'_>,
+    client: &Client,
+    (entry, size): (u64, Option<u64>),
+    root: Option<Digest>,
+) -> Result<(), Failure> {
+    let size = size.map_or_else(String::new, |size| format!("&size={size}"));
+    let answer = client
+        .get(&format!("/audit/proof?entry={entry}{size}"))
+        .await?;
+    let found: InclusionProof = answer.read()?;
+    let page: Page = client
+        .get(&format!("/audit?from={entry}&limit=1"))
+        .await?
+        .read()?;
+    let line = page.entries.into_iter().next();
+    let line = line.filter(|line| line.seq == entry).ok_or_else(|| {
+        Failure::say(
+            Exit::Negative,
+            format_args!("the node proves entry {entry} and does not show it"),
+        )
+    })?;
+    let shown = line.entry(1).map_err(negative)?;
+    let leaf = merkle::leaf_hash(shown.computed_hash().as_bytes());
+    expect_root("the root", found.root, root)?;
+    let proof = &found.proof;
+    merkle::verify_inclusion(&leaf, entry, found.size, proof, &found.root).map_err(negative)?;
+    if context.wants_json() {
+        return context.show_json(&answer);
+    }
+    context.console.line(format_args!(
+        "entry {entry} ({}) with hash {} is in the tree of {} entries under root {}",
+        plain(&shown.kind),
+        shown.hash,
+        found.size,
+        found.root
+    ))
+}
+
+/// Fetches the proof that the tree only grew, and checks it.
+async fn prove_growth(
+    context: &mut Context<'_>,
+    client: &Client,
+    (from, to): (u64, Option<u64>),
+    (from_root, to_root): (Option<Digest>, Option<Digest>),
+) -> Result<(), Failure> {
+    let to = to.map_or_else(String::new, |to| format!("&to={to}"));
+    let answer = client
+        .get(&format!("/audit/consistency?from={from}{to}"))
+        .await?;
+    let found: ConsistencyProof = answer.read()?;
+    expect_root("the older root", found.from_root, from_root)?;
+    expect_root("the newer root", found.to_root, to_root)?;
+    let (older, newer) = (&found.from_root, &found.to_root);
+    merkle::verify_consistency(from, older, found.to, newer, &found.proof).map_err(negative)?;
+    if context.wants_json() {
+        return context.show_json(&answer);
+    }
+    context.console.line(format_args!(
+        "the tree of {} entries under root {newer}\nbegins with the {from} under root {older}",
+        found.to
+    ))
+}
+
+fn expect_root(what: &str, found: Digest, expected: Option<Digest>) -> Result<(), Failure> {
+    match expected {
+        Some(expected) if expected != found => Err(Failure::say(
+            Exit::Negative,
+            format_args!("{what} is {found}, not {expected}"),
+        )),
+        _ => Ok(()),
     }
 }
 

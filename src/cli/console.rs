@@ -46,6 +46,16 @@ impl Console {
         Ok(self.out.flush()?)
     }
 
+    /// What stands before something that was checked: a sign for people, a word elsewhere.
+    pub(crate) const fn mark(&self, holds: bool) -> &'static str {
+        match (self.out_is_terminal, holds) {
+            (true, true) => "\u{2713}",
+            (true, false) => "\u{2717}",
+            (false, true) => "ok  ",
+            (false, false) => "FAIL",
+        }
+    }
+
     /// Writes bytes as they are.
     pub(crate) fn raw(&mut self, bytes: &[u8]) -> Result<(), Failure> {
         self.out.write_all(bytes)?;

@@ -11,8 +11,8 @@ use crate::console::Console;
 use crate::failure::Failure;
 use crate::local::Local;
 use crate::{
-    agent, audit, bench, cluster, completions, config_check, demo, dev, init, keygen, proposals,
-    propose, results, secret, serve, snapshot, status, vote,
+    agent, audit, bench, checkpoint, cluster, committee, completions, config_check, demo, dev,
+    init, keygen, proposals, propose, results, secret, serve, snapshot, status, verify, vote,
 };
 
 /// The machine, the terminal and the cluster that a command works with.
@@ -38,6 +38,7 @@ impl<'a> Context<'a> {
             Command::Serve(args) => serve::run(self, &args),
             Command::Dev(args) => dev::run(self, args),
             Command::Keygen(args) => keygen::run(self, &args),
+            Command::Verify(args) => verify::run(self, &args),
             Command::Config(command) => config_check::run(self, &command),
             Command::Completions(args) => completions::run(self, &args),
             Command::Demo(args) => block_on(demo::run(self, &args)),
@@ -48,6 +49,8 @@ impl<'a> Context<'a> {
             Command::Proposals(args) => block_on(proposals::run(self, &args)),
             Command::Status(args) => block_on(status::run(self, &args)),
             Command::Cluster(command) => block_on(cluster::run(self, &command)),
+            Command::Committee(command) => block_on(committee::run(self, &command)),
+            Command::Checkpoint(args) => block_on(checkpoint::run(self, &args)),
             Command::Snapshot(command) => block_on(snapshot::run(self, &command)),
             Command::Audit(command) => block_on(audit::run(self, &command)),
             Command::Bench(args) => block_on(bench::run(self, &args)),

@@ -48,6 +48,8 @@ pub(crate) fn run(context: &mut Context<'_>, args: DevArgs) -> Result<(), Failur
         } else {
             fixed_ports(args.port)?
         },
+        witness: false,
+        seat: false,
         log_file: Some("aegis.log"),
     };
     let nodes = std::slice::from_ref(&node);
@@ -122,6 +124,7 @@ fn introduce(
         endpoints: &[&endpoint],
         guests: &guests,
         leader: None,
+        proven: None,
     }))?;
     console.line("\nCtrl-C stops it and removes everything.")
 }

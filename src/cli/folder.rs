@@ -10,9 +10,10 @@
 //!     admin.token               the administrator's bearer token
 //! <dir>/node-<i>/               one node's, to be copied to its machine (0700)
 //!     node.toml  genesis.json  ca.pem  node.pem  node-key.pem  store/
+//!     seat-key.pem              signs for its seat, where it has one (0600)
 //! ```
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::fs;
 use std::io;
@@ -20,7 +21,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
 use aegis_crypto::{Digest, Jwk, SecretKey};
-use aegis_ledger::{Genesis, GenesisDocument, initial_policies_digest};
+use aegis_ledger::{Genesis, GenesisDocument, Seat, initial_policies_digest};
 use serde::Deserialize;
 use zeroize::Zeroizing;
 
@@ -32,6 +33,8 @@ use crate::secret;
 const PORT_STEP: u16 = 10;
 /// What an administrator's token begins with, so that it is known for what it is if found.
 const TOKEN_PREFIX: &str = "aegis_admin_";
+/// The key of a node's seat, in the node's folder.
+pub(crate) const SEAT_KEY: &str = "seat-key.pem";
 
 /// The ports of a node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -64,6 +67,10 @@ pub(crate) struct NodePlan {
     /// The name or address at which others reach it.
     pub(crate) host: String,
     pub(crate) ports: Ports,
+    /// Whether it only receives the log.
+    pub(crate) witness: bool,
+    /// Whether it has a seat in the committee.
+    pub(crate) seat: bool,
     /// A file in the node's folder to log to, instead of standard error.
     pub(crate) log_file: Option<&'static str>,
 }
@@ -136,6 +143,9 @@ impl NodePlan {
                 quoted(&founder.api_address()),
             )
             .expect("writing to a string cannot fail");
+            if founder.witness {
+                text.push_str("witness = true\n");
+            }
         }
         write!(
             text,
@@ -147,6 +157,10 @@ impl NodePlan {
             self.listen(self.ports.peers),
         )
         .expect("writing to a string cannot fail");
+        if self.seat {
+            write!(text, "\n[committee]\nkey = \"{SEAT_KEY}\"\n")
+                .expect("writing to a string cannot fail");
+        }
         if let Some(file) = self.log_file {
             write!(text, "\n[log]\nfile = \"{file}\"\n").expect("writing to a string cannot fail");
         }
@@ -290,7 +304,7 @@ impl ClusterFolder {
     ) -> Result<(Self, Digest), Failure> {
         let folder = Self(dir.to_owned());
         let cluster_id = in_new_folder(dir, || {
-            let roots = folder.make_roots(local, name)?;
+            let roots = folder.make_roots(local, name, nodes)?;
             for node in nodes {
                 roots.make(node, nodes, StoreFolder::Make)?;
             }
@@ -320,14 +334,31 @@ impl ClusterFolder {
         Ok(roots.genesis.cluster_id())
     }
 
+    /// The genesis document that is here.
+    pub(crate) fn read_genesis(&self) -> Result<Genesis, Failure> {
+        let path = self.genesis();
+        Genesis::parse(read_public(&path)?).map_err(Failure::context(path.display()))
+    }
+
     /// Makes what all nodes of a new cluster have in common, and what none is given.
-    fn make_roots<'r>(&'r self, local: &'r dyn Local, name: &str) -> Result<Roots<'r>, Failure> {
+    fn make_roots<'r>(
+        &'r self,
+        local: &'r dyn Local,
+        name: &str,
+        nodes: &[NodePlan],
+    ) -> Result<Roots<'r>, Failure> {
         secret::create_folder(&self.operator()).map_err(Failure::failed)?;
         let registrar = new_key(&self.registrar_key())?;
         let administrator = new_key(&self.administrator_key())?;
         let token = new_token()?;
         secret::create(&self.admin_token(), &token).map_err(Failure::failed)?;
-        let genesis = genesis(name, &registrar, &administrator)?;
+        let seat_keys = nodes
+            .iter()
+            .filter(|node| node.seat)
+            .map(|node| Ok((node.id, SecretKey::generate().map_err(Failure::failed)?)))
+            .collect::<Result<BTreeMap<_, _>, Failure>>()?;
+        let seats = seats(nodes, &seat_keys);
+        let genesis = genesis(name, &registrar, &administrator, seats)?;
         secret::create_public(&self.genesis(), genesis.bytes()).map_err(Failure::failed)?;
         let authority = local.new_authority(genesis.cluster_id())?;
         let certificate = authority.certificate.as_bytes();
@@ -339,24 +370,25 @@ impl ClusterFolder {
             genesis,
             authority,
             admin_token: Digest::of(token.as_bytes()),
+            seat_keys,
         })
     }
 
     fn read_roots<'r>(&'r self, local: &'r dyn Local) -> Result<Roots<'r>, Failure> {
-        let (genesis, authority) = (self.genesis(), self.authority());
+        let authority = self.authority();
         let certificate = String::from_utf8(read_public(&authority)?)
             .map_err(Failure::context(authority.display()))?;
         let token = secret::read(&self.admin_token()).map_err(Failure::failed)?;
         Ok(Roots {
             local,
             folder: self,
-            genesis: Genesis::parse(read_public(&genesis)?)
-                .map_err(Failure::context(genesis.display()))?,
+            genesis: self.read_genesis()?,
             authority: Credential {
                 certificate,
                 key: secret::read(&self.authority_key()).map_err(Failure::failed)?,
             },
             admin_token: Digest::of(token.trim().as_bytes()),
+            seat_keys: BTreeMap::new(),
         })
     }
 }
@@ -368,6 +400,9 @@ struct Roots<'r> {
     genesis: Genesis,
     authority: Credential,
     admin_token: Digest,
+    /// The keys of the seats that a new genesis names, by node. Those of a cluster that is
+    /// there already lie with its nodes alone.
+    seat_keys: BTreeMap<u64, SecretKey>,
 }
 
 impl Roots<'_> {
@@ -402,6 +437,9 @@ impl Roots<'_> {
             secret::create_public(&dir.join(name), text).map_err(Failure::failed)?;
         }
         secret::create(&dir.join("node-key.pem"), &credential.key).map_err(Failure::failed)?;
+        if let Some(key) = self.seat_keys.get(&node.id) {
+            secret::create(&dir.join(SEAT_KEY), &key.to_pem()).map_err(Failure::failed)?;
+        }
         match store {
             StoreFolder::Make => {
                 let cluster_id = self.genesis.cluster_id();
@@ -488,11 +526,27 @@ fn random() -> Result<[u8; 32], Failure> {
     Ok(bytes)
 }
 
-/// A new genesis document. It has no committee: its seats stay empty.
+/// The seats that a new genesis names, in the order of the nodes.
+fn seats(nodes: &[NodePlan], keys: &BTreeMap<u64, SecretKey>) -> Vec<Seat> {
+    let seated = nodes
+        .iter()
+        .filter_map(|node| Some((node, keys.get(&node.id)?)));
+    (0..)
+        .zip(seated)
+        .map(|(seat, (node, key))| Seat {
+            seat,
+            name: node.name(),
+            public_key: Jwk::from(key.public()),
+        })
+        .collect()
+}
+
+/// A new genesis document.
 fn genesis(
     name: &str,
     registrar: &SecretKey,
     administrator: &SecretKey,
+    committee: Vec<Seat>,
 ) -> Result<Genesis, Failure> {
     let document = GenesisDocument {
         version: Genesis::VERSION,
@@ -502,7 +556,7 @@ fn genesis(
         registrar: Jwk::from(registrar.public()),
         administrators: vec![Jwk::from(administrator.public())],
         policies: initial_policies_digest(),
-        committee: Vec::new(),
+        committee,
     };
     let mut bytes = serde_json::to_vec_pretty(&document)
         .map_err(Failure::context("cannot write the genesis document"))?;

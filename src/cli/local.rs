@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use aegis_crypto::Digest;
+use aegis_crypto::{Committee, Digest, SeatNo};
 use serde::Serialize;
 use zeroize::Zeroizing;
 
@@ -68,6 +68,13 @@ pub trait Local: Sync {
     /// # Errors
     /// If the snapshot is damaged or another cluster's, or a data folder has anything in it.
     fn restore(&self, file: &Path, nodes: &[PathBuf]) -> Result<Restored, Failure>;
+
+    /// Whom two messages of validators convict, if they contradict each other and both are
+    /// signed by one seat of this committee.
+    ///
+    /// # Errors
+    /// If the bytes are no evidence.
+    fn convict(&self, committee: &Committee, evidence: &[u8]) -> Result<Option<SeatNo>, Failure>;
 }
 
 /// A certificate with its private key, both as PEM.

@@ -17,6 +17,29 @@ pub(crate) struct Scene<'s> {
     pub(crate) guests: &'s [Guest],
     /// The node that leads now, with its process.
     pub(crate) leader: Option<(u64, i32)>,
+    /// What there is to verify.
+    pub(crate) proven: Option<Proven<'s>>,
+}
+
+/// A decision that is certified.
+#[derive(Clone, Copy)]
+pub(crate) struct Proven<'p> {
+    pub(crate) genesis: &'p Path,
+    pub(crate) proposal: &'p str,
+}
+
+impl Proven<'_> {
+    /// Waits for the certificate of what was just decided, and verifies it offline.
+    fn verify(&self, file: &str) -> [String; 2] {
+        [
+            format!("aegis proposals certificate $P --wait --out {file}"),
+            format!("aegis verify {file} --genesis {}", self.genesis()),
+        ]
+    }
+
+    fn genesis(&self) -> String {
+        quoted(&self.genesis.display().to_string())
+    }
 }
 
 /// How this program was called, so that the commands call it the same way.
@@ -56,22 +79,45 @@ pub(crate) fn commands(scene: &Scene<'_>) -> String {
             writeln!(text, "  {command}").expect("writing to a string cannot fail");
         }
     };
-    step("Look at it", &["aegis status".to_owned()]);
-    step(
-        "Propose, and let three agents decide",
-        &[propose(&ids, "Lunch at noon")]
+    let look = ["aegis status".to_owned()].into_iter();
+    let both = scene.proven.map(|_| "aegis committee status".to_owned());
+    step("Look at it", &look.chain(both).collect::<Vec<_>>());
+    let decide = |title: &str, file: &str| {
+        let certified = scene.proven.map(|proven| proven.verify(file));
+        [propose(&ids, title)]
             .into_iter()
             .chain(scene.guests.iter().map(|guest| vote(guest, "for")))
+            .chain(certified.into_iter().flatten())
             .chain(["aegis results $P".to_owned()])
-            .collect::<Vec<_>>(),
+            .collect::<Vec<_>>()
+    };
+    let verified = match scene.proven {
+        Some(_) => "; verify the certificate offline, with the genesis document alone",
+        None => "",
+    };
+    step(
+        &format!("Propose, and let three agents decide{verified}"),
+        &decide("Lunch at noon", "lunch.certificate"),
     );
-    if let Some((id, pid)) = scene.leader {
+    if let Some(proven) = &scene.proven {
+        let (id, genesis) = (proven.proposal, proven.genesis());
         step(
-            &format!("Kill node {id}, which leads now, and vote again"),
-            &[format!("kill -9 {pid}"), propose(&ids, "Still here")]
-                .into_iter()
-                .chain(scene.guests.iter().map(|guest| vote(guest, "for")))
-                .chain(["aegis results $P".to_owned()])
+            "Count a decision again offline, from every voter's signed ballot",
+            &[
+                format!("aegis proposals bundle {id} --out {id}.bundle"),
+                format!("aegis verify --bundle {id}.bundle --genesis {genesis}"),
+            ],
+        );
+    }
+    if let Some((id, pid)) = scene.leader {
+        let validator = scene.proven.map_or("", |_| " and is a validator");
+        let kill = [format!("kill -9 {pid}")].into_iter();
+        let look = scene.proven.map(|_| "aegis committee status".to_owned());
+        step(
+            &format!("Kill node {id}, which leads now{validator}, and decide again"),
+            &kill
+                .chain(decide("Still here", "killed.certificate"))
+                .chain(look)
                 .collect::<Vec<_>>(),
         );
     }
@@ -104,7 +150,7 @@ fn vote(guest: &Guest, choice: &str) -> String {
 }
 
 /// A word as a shell takes it literally.
-fn quoted(word: &str) -> String {
+pub(crate) fn quoted(word: &str) -> String {
     let plain = |char: char| char.is_ascii_alphanumeric() || "-_./:,=@%+".contains(char);
     if !word.is_empty() && word.chars().all(plain) {
         word.to_owned()
@@ -129,6 +175,10 @@ mod tests {
             endpoints: &["http://127.0.0.1:8003", "http://127.0.0.1:8013"],
             guests: &[guest(1), guest(2)],
             leader: Some((2, 4711)),
+            proven: Some(Proven {
+                genesis: Path::new("my data/genesis.json"),
+                proposal: "prop_1",
+            }),
         };
         let text = commands(&scene);
         for line in [
@@ -138,16 +188,21 @@ mod tests {
             "  P=$(aegis propose --quiet --open --title 'Lunch at noon' --electorate demo-1,demo-2)\n",
             "  aegis vote --agent demo-2 --key 'my data/demo-2.pem' $P for\n",
             "  kill -9 4711\n",
+            "  aegis proposals certificate $P --wait --out lunch.certificate\n",
+            "  aegis verify lunch.certificate --genesis 'my data/genesis.json'\n",
+            "  aegis verify --bundle prop_1.bundle --genesis 'my data/genesis.json'\n",
+            "  aegis proposals certificate $P --wait --out killed.certificate\n",
         ] {
             assert!(text.contains(line), "{text}");
         }
         let calm = commands(&Scene {
             leader: None,
+            proven: None,
             program: "aegis",
             ..scene
         });
         assert!(
-            !calm.contains("kill") && !calm.contains("aegis()"),
+            !calm.contains("kill") && !calm.contains("aegis()") && !calm.contains("genesis"),
             "{calm}"
         );
     }

@@ -10,7 +10,7 @@ use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
 use crate::answers::ProposalReceipt;
-use crate::client::Client;
+use crate::client::{Answer, Client};
 use crate::console::plain;
 use crate::context::{Context, cluster_id};
 use crate::failure::{Exit, Failure};
@@ -30,15 +30,35 @@ pub(crate) struct ProposeArgs {
     file: Option<PathBuf>,
     #[command(flatten)]
     flags: Flags,
+    #[command(flatten)]
+    author: Author,
+    /// Print only the proposal's id
+    #[arg(short, long)]
+    quiet: bool,
+}
+
+/// Who proposes.
+#[derive(Debug, Args)]
+pub(crate) struct Author {
     /// Sign as this agent; without it the bearer of the token proposes
     #[arg(long, value_name = "ID", env = "AEGIS_AGENT", requires = "key")]
     agent: Option<AgentId>,
     /// The agent's private key (PKCS#8 PEM, 0600)
     #[arg(long, value_name = "FILE", env = "AEGIS_KEY_FILE", requires = "agent")]
     key: Option<PathBuf>,
-    /// Print only the proposal's id
-    #[arg(short, long)]
-    quiet: bool,
+}
+
+impl Author {
+    /// Submits a document in the author's name.
+    pub(crate) async fn submit(&self, client: &Client, text: &str) -> Result<Answer, Failure> {
+        let document = canonicalize(text, DEPTH_MAX).map_err(Failure::context("the document"))?;
+        if let (Some(id), Some(path)) = (&self.agent, &self.key) {
+            let key = secret::read_key(path).map_err(Failure::failed)?;
+            return submit_signed(client, &document, Signer { id, key: &key }).await;
+        }
+        let body = RawValue::from_string(document).map_err(Failure::context("the document"))?;
+        Ok(client.post_once("/proposals", &body).await?)
+    }
 }
 
 /// A document in flags.
@@ -85,19 +105,8 @@ pub(crate) async fn run(context: &mut Context<'_>, args: &ProposeArgs) -> Result
         Some(path) => read_document(path)?,
         None => args.flags.document()?,
     };
-    let document = canonicalize(&text, DEPTH_MAX).map_err(Failure::context("the document"))?;
     let client = context.client()?;
-    let answer = match (&args.agent, &args.key) {
-        (Some(id), Some(path)) => {
-            let key = secret::read_key(path).map_err(Failure::failed)?;
-            let signer = Signer { id, key: &key };
-            submit_signed(&client, &document, signer).await?
-        }
-        _ => {
-            let body = RawValue::from_string(document).map_err(Failure::context("the document"))?;
-            client.post_once("/proposals", &body).await?
-        }
-    };
+    let answer = args.author.submit(&client, &text).await?;
     if context.wants_json() {
         return context.show_json(&answer);
     }
@@ -118,7 +127,7 @@ pub(crate) async fn submit_signed(
     client: &Client,
     document: &str,
     signer: Signer<'_>,
-) -> Result<crate::client::Answer, Failure> {
+) -> Result<Answer, Failure> {
     if !document.starts_with('{') {
         return Err(Failure::say(
             Exit::Failed,

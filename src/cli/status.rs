@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use clap::Args;
 
-use crate::answers::Status;
+use crate::answers::{CommitteeSummary, Status};
 use crate::client::{Answer, Client, ClientError};
 use crate::console::plain;
 use crate::context::Context;
@@ -83,7 +83,9 @@ async fn watch(
             if json {
                 client.get("/status").await.map(Shown::Json)
             } else {
-                ask(client).await.map(Shown::Table)
+                ask(client)
+                    .await
+                    .map(|status| Shown::Table(Box::new(status)))
             }
         };
         let shown = tokio::select! {
@@ -101,7 +103,7 @@ async fn watch(
 
 enum Shown {
     Json(Answer),
-    Table(Status),
+    Table(Box<Status>),
 }
 
 fn redraw(context: &mut Context<'_>, text: &str) -> Result<(), Failure> {
@@ -150,6 +152,10 @@ fn render(status: &Status) -> String {
         writeln!(text, "proposals  {}", counts.join(", "))
             .expect("writing to a string cannot fail");
     }
+    if let Some(committee) = &status.committee {
+        writeln!(text, "committee  {}", render_committee(committee))
+            .expect("writing to a string cannot fail");
+    }
     let mut table = Table::new(&[">NODE", "NAME", "ROLE", "STATE", ">LAG", "API"]);
     for member in &status.members {
         let lag = member.lag.map_or("-".to_owned(), |lag| lag.to_string());
@@ -166,6 +172,18 @@ fn render(status: &Status) -> String {
     text
 }
 
+/// The layer above the replication, in a line.
+fn render_committee(committee: &CommitteeSummary) -> String {
+    let agreement = match (committee.view, committee.primary) {
+        (Some(view), Some(primary)) => format!("view {view}, primary seat {primary}"),
+        _ => "the node asked has no seat in it".to_owned(),
+    };
+    format!(
+        "epoch {}, {agreement}, {} certified, {} waiting",
+        committee.epoch, committee.certified, committee.uncertified
+    )
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -179,6 +197,7 @@ mod tests {
             {"id": 4, "name": "node-4", "role": "learner", "peer_address": "h:8034",
              "api_address": "h:8033", "state": "silent", "lag": 17, "last_contact_ms": 900}],
         "proposals": {"draft": 0, "voting": 2, "approved": 11},
+        "committee": {"epoch": 0, "view": 4, "primary": 1, "certified": 11, "uncertified": 1},
         "free_bytes": 1000, "version": "0.1.0",
         "alarms": [{"code": "low_space", "detail": "make room\u001b[2J"}]}"#;
 
@@ -206,10 +225,16 @@ leader     node 1, term 3
 asked      node 2 (follower), applied 119 of 120, version 0.1.0
 ALARM      low_space: make room\u{fffd}[2J
 proposals  11 approved, 2 voting
+committee  epoch 0, view 4, primary seat 1, 11 certified, 1 waiting
 
 NODE  NAME    ROLE     STATE    LAG  API
    1  node-1  voter    leading    -  h:8003
    4  node-4  learner  silent    17  h:8033";
         assert_eq!(render(&status), expected);
+        let without = Status {
+            committee: None,
+            ..status
+        };
+        assert!(!render(&without).contains("committee"));
     }
 }

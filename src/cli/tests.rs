@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use aegis_crypto::Digest;
+use aegis_crypto::{Committee, Digest, SeatNo};
 use clap::CommandFactory as _;
 use serde_json::Value;
 
@@ -66,6 +66,10 @@ impl Local for Machine {
         ))
     }
 
+    fn convict(&self, _: &Committee, evidence: &[u8]) -> Result<Option<SeatNo>, Failure> {
+        Ok(evidence.first().copied().map(SeatNo))
+    }
+
     fn restore(&self, _: &Path, nodes: &[PathBuf]) -> Result<Restored, Failure> {
         Ok(Restored {
             incarnation: 1,
@@ -76,7 +80,7 @@ impl Local for Machine {
 }
 
 /// Runs a command line.
-fn aegis(words: &[&str]) -> (Exit, String, String) {
+pub(crate) fn aegis(words: &[&str]) -> (Exit, String, String) {
     let (console, out, err): (_, Written, Written) = console(false);
     let words = std::iter::once("aegis").chain(words.iter().copied());
     let exit = run(&Machine, words.map(OsString::from), console);
@@ -207,6 +211,112 @@ fn every_secret_is_its_owners_alone() {
         assert_eq!(mode(&format!("operator/{path}")), 0o600, "{path}");
     }
     assert_eq!(mode("node-1/node-key.pem"), 0o600);
+}
+
+#[test]
+fn a_committee_has_a_seat_for_each_node() {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    let folder = tempfile::tempdir().unwrap();
+    let dir = folder.path().join("data");
+    let path = dir.to_str().unwrap();
+    let (exit, out, err) = aegis(&["init", "--dir", path, "--committee"]);
+    assert_eq!((exit, err.as_str()), (Exit::Done, ""));
+    assert!(out.contains("node 4, a witness, to be copied to"), "{out}");
+    assert!(
+        out.contains("A committee of 4 tolerates 1 liar (n = 4, f = 1): a certificate takes 3"),
+        "{out}"
+    );
+    let genesis: Value =
+        serde_json::from_slice(&std::fs::read(dir.join("genesis.json")).unwrap()).unwrap();
+    for (seat, node) in (0..4).zip(1..) {
+        let key = dir.join(format!("node-{node}/seat-key.pem"));
+        let mode = std::fs::metadata(&key).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
+        let public = serde_json::to_value(secret::read_key(&key).unwrap().public()).unwrap();
+        let expected = serde_json::json!({
+            "seat": seat, "name": format!("node-{node}"), "public_key": public,
+        });
+        assert_eq!(genesis["committee"][seat], expected);
+        let config = std::fs::read_to_string(dir.join(format!("node-{node}/node.toml"))).unwrap();
+        let config: toml::Table = config.parse().unwrap();
+        assert_eq!(config["committee"]["key"].as_str(), Some("seat-key.pem"));
+        let members = config["cluster"]["members"].as_array().unwrap();
+        let witnesses: Vec<_> = members
+            .iter()
+            .map(|member| member.get("witness").and_then(toml::Value::as_bool))
+            .collect();
+        assert_eq!(witnesses, [None, None, None, Some(true)]);
+    }
+
+    // A node that is added later has no seat, and a rebuilt one waits for its key.
+    let (exit, out, _) = aegis(&["init", "--dir", path, "--add-node"]);
+    assert_eq!(exit, Exit::Done);
+    assert!(out.contains("no seat in the committee until"), "{out}");
+    assert!(!dir.join("node-5/seat-key.pem").exists());
+    for node in 1..=5 {
+        std::fs::remove_dir_all(dir.join(format!("node-{node}"))).unwrap();
+    }
+    let (exit, out, _) = aegis(&["init", "--dir", path, "--rebuild"]);
+    assert_eq!(exit, Exit::Done);
+    assert!(
+        out.contains("Bring the seat-key.pem of each node's old folder"),
+        "{out}"
+    );
+    let config = std::fs::read_to_string(dir.join("node-4/node.toml")).unwrap();
+    assert!(
+        config.contains("witness = true") && config.contains("seat-key.pem"),
+        "{config}"
+    );
+    assert!(!dir.join("node-4/seat-key.pem").exists());
+}
+
+#[test]
+fn a_committee_is_as_large_as_it_is_asked_to_be() {
+    let folder = tempfile::tempdir().unwrap();
+    let init = |name: &str, words: &[&str]| {
+        let dir = folder.path().join(name);
+        let fixed = ["-o", "json", "init", "--dir", dir.to_str().unwrap()];
+        aegis(&fixed.iter().chain(words).copied().collect::<Vec<_>>())
+    };
+    let sizes = |name: &str, words: &[&str]| {
+        let (exit, out, err) = init(name, words);
+        assert_eq!(exit, Exit::Done, "{err}");
+        let told: Value = serde_json::from_str(&out).unwrap();
+        let committee = &told["committee"];
+        ["seats", "faults_max", "quorum"].map(|member| committee[member].as_u64())
+    };
+    for (name, words, expected) in [
+        ("a", &["--committee"][..], [Some(4), Some(1), Some(3)]),
+        (
+            "b",
+            &["--committee", "--witnesses", "0"],
+            [Some(3), Some(0), Some(2)],
+        ),
+        (
+            "c",
+            &["--committee", "--nodes", "5", "--witnesses", "2"],
+            [Some(7), Some(2), Some(5)],
+        ),
+        (
+            "d",
+            &["--committee", "--nodes", "1"],
+            [Some(1), Some(0), Some(1)],
+        ),
+        ("e", &[], [None; 3]),
+    ] {
+        assert_eq!(sizes(name, words), expected, "{words:?}");
+    }
+    for words in [
+        &["--witnesses", "1"][..],
+        &["--committee", "--nodes", "31", "--witnesses", "1"],
+        &["--committee", "--add-node"],
+    ] {
+        assert_eq!(init("f", words).0, Exit::Usage, "{words:?}");
+    }
+    let (exit, _, err) = init("e", &["--rebuild", "--committee"]);
+    assert_eq!(exit, Exit::Usage);
+    assert!(err.contains("names no committee"), "{err}");
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use std::sync::mpsc;
 
 use aegis_pbft::{Change, Disk, Evidence};
-use aegis_storage::{CommitteeReadError, CommitteeWriteError, Stopped, Store};
+use aegis_storage::{CommitteeReadError, CommitteeRecord, CommitteeWriteError, Stopped, Store};
 use bytes::Bytes;
 use thiserror::Error;
 
@@ -34,7 +34,7 @@ pub(crate) struct SafetyDisk(pub(crate) Store);
 
 impl SafetyDisk {
     /// What the safety module wrote.
-    pub(crate) fn records(&self) -> Result<Vec<(Vec<u8>, Vec<u8>)>, CommitteeReadError> {
+    pub(crate) fn records(&self) -> Result<Vec<CommitteeRecord>, CommitteeReadError> {
         Ok(self.of_kind(SAFETY)?.collect())
     }
 
@@ -46,7 +46,7 @@ impl SafetyDisk {
     fn of_kind(
         &self,
         kind: u8,
-    ) -> Result<impl Iterator<Item = (Vec<u8>, Vec<u8>)>, CommitteeReadError> {
+    ) -> Result<impl Iterator<Item = CommitteeRecord>, CommitteeReadError> {
         let records = self.0.committee_records()?.into_iter();
         Ok(records.filter_map(move |(key, value)| {
             let (first, rest) = key.split_first()?;

@@ -44,7 +44,9 @@ use crate::archive::{Archive, ArchiveError, Table};
 use crate::audit::AuditEntry;
 use crate::epochs::{self, Epoch, SeatRecord};
 use crate::ids::{LedgerTime, LogIndex, Ordinal, ProposalNo};
-use crate::record::{ClosingRecord, CoreRecord, EvidenceRecord, Outcome, ProposalRecord, Record, key};
+use crate::record::{
+    ClosingRecord, CoreRecord, EvidenceRecord, Outcome, ProposalRecord, Record, key,
+};
 use crate::result::FullResult;
 
 /// What validators agree on; see the module's head.
@@ -264,10 +266,7 @@ fn members(text: &str) -> BTreeMap<String, String> {
 }
 
 /// The statement that a closing's certificate was recorded over.
-fn certified(
-    archive: &dyn Archive,
-    ordinal: Ordinal,
-) -> Result<Option<Statement>, ArchiveError> {
+fn certified(archive: &dyn Archive, ordinal: Ordinal) -> Result<Option<Statement>, ArchiveError> {
     let Some(envelope) = archive.get(Table::Certificates, &key::number(ordinal.0))? else {
         return Ok(None);
     };

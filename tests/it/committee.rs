@@ -46,7 +46,11 @@ async fn certificate(cluster: &Cluster, node: u64, proposal: &str) -> String {
     eventually(&format!("{proposal} is certified"), async || {
         let answer = cluster.http.get(&url).send().await.ok()?;
         let certified = answer.status() == StatusCode::OK;
-        if certified { answer.text().await.ok() } else { None }
+        if certified {
+            answer.text().await.ok()
+        } else {
+            None
+        }
     })
     .await
 }
@@ -74,7 +78,10 @@ async fn every_decision_gets_one_certificate_that_verifies_offline() {
             assert_eq!(same, envelope, "every node holds the same one");
         }
         let (_, body) = cluster.get(1, &format!("/proposals/{proposal}")).await;
-        assert_eq!((&body["status"], &body["certified"]), (&json!("approved"), &json!(true)));
+        assert_eq!(
+            (&body["status"], &body["certified"]),
+            (&json!("approved"), &json!(true))
+        );
         let file = cluster.dir.path().join("certificate.json");
         std::fs::write(&file, &envelope).unwrap();
         let genesis = cluster.data().join("genesis.json");
@@ -95,7 +102,11 @@ async fn a_silent_primary_loses_its_view_and_its_return_is_harmless() {
     let first = decide(&cluster, 1, "Before").await;
     certificate(&cluster, 1, &first).await;
     cluster.kill(1);
-    let node = cluster.leader().await;
+    let node = eventually("another node leads", async || {
+        let leader = cluster.leader().await;
+        (leader != 1).then_some(leader)
+    })
+    .await;
     let began = Instant::now();
     let second = decide(&cluster, node, "Without the primary").await;
     let envelope = certificate(&cluster, node, &second).await;
@@ -139,14 +150,25 @@ async fn without_a_quorum_nothing_is_certified_and_nothing_is_lost() {
     // Two of four validators are gone, two of three voters are there.
     cluster.kill(4);
     cluster.kill(3);
-    let node = cluster.leader().await;
+    // The two that run make a majority of the three voters.
+    let node = eventually("a node that runs leads", async || {
+        let leader = cluster.status(1).await?["leader"].as_u64()?;
+        cluster.running().contains(&leader).then_some(leader)
+    })
+    .await;
     let proposal = decide(&cluster, node, "Waiting").await;
     let (status, body) = cluster
         .get(node, &format!("/proposals/{proposal}/certificate"))
         .await;
-    assert_eq!((status, body["code"].as_str()), (StatusCode::NOT_FOUND, Some("not_certified")));
+    assert_eq!(
+        (status, body["code"].as_str()),
+        (StatusCode::NOT_FOUND, Some("not_certified"))
+    );
     let (_, body) = cluster.get(node, &format!("/proposals/{proposal}")).await;
-    assert_eq!((&body["status"], &body["certified"]), (&json!("approved"), &json!(false)));
+    assert_eq!(
+        (&body["status"], &body["certified"]),
+        (&json!("approved"), &json!(false))
+    );
     cluster.start_node(4);
     let envelope = certificate(&cluster, node, &proposal).await;
     verify(&cluster, &envelope);

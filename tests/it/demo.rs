@@ -95,9 +95,15 @@ async fn real_votes_are_replayed_checked_and_found_again() {
     let mut demo = Demo::start(folder.path());
     let out = demo.is_up(folder.path()).await;
     assert!(
-        out.contains("Every figure is the file's, and the 3 nodes hold the same audit chain"),
+        out.contains("Every figure is the file's, and the 4 nodes hold the same audit chain"),
         "{out}"
     );
+    assert!(
+        out.contains("16 certificates hold, verified here with data/genesis.json alone"),
+        "{out}"
+    );
+    let told = read(&folder.path().join("err"));
+    assert!(told.contains("16 certificates, each "), "{told}");
     let decided = outcomes(&out);
     assert_eq!(decided.len(), 17);
     assert!(decided[16].contains(
@@ -117,7 +123,17 @@ async fn real_votes_are_replayed_checked_and_found_again() {
         .unwrap();
     let said = stdout(&shell);
     assert!(shell.status.success(), "{said}\n{}", stderr(&shell));
-    for expected in ["prop_17  approved", "prop_18  approved", "the chain holds"] {
+    for expected in [
+        "prop_17  approved",
+        "prop_18  approved",
+        "the chain holds",
+        "prop_1 is rejected: round 1, closing 1 of cluster ",
+        "ok   count: 187 for, 236 against, 12 abstain make it rejected",
+        "ok   inclusion: ",
+        "prop_17 is approved",
+        "prop_18 is approved",
+        "threshold 0.501, certified",
+    ] {
         assert!(said.contains(expected), "{said}");
     }
     eventually("the death of a node is told", || {
@@ -141,6 +157,7 @@ async fn real_votes_are_replayed_checked_and_found_again() {
     assert!(again.status.success(), "{}", stderr(&again));
     assert_eq!(outcomes(&stdout(&again)), decided);
     assert!(stderr(&again).contains("every ballot was cast in an earlier run"));
+    assert!(stdout(&again).contains("16 certificates hold"));
 }
 
 #[tokio::test]

@@ -12,6 +12,7 @@ const DOCUMENTS: &[&str] = &[
     "SECURITY.md",
     "CHANGELOG.md",
     "docs/operations.md",
+    "docs/certificates.md",
 ];
 
 /// What `--help` says, by the subcommand's words.

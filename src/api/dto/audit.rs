@@ -88,3 +88,42 @@ impl From<AuditVerdict> for VerdictBody {
         }
     }
 }
+
+/// Proof that an audit entry is in the transparency tree (RFC 6962, section 2.1.1).
+#[derive(Serialize, ToSchema)]
+#[schema(as = InclusionProof)]
+pub(crate) struct InclusionBody {
+    /// The entry's number, which is its leaf's.
+    pub(crate) entry: u64,
+    /// How many entries the tree has.
+    pub(crate) size: u64,
+    /// SHA-256 of a zero byte and the 32 bytes of the entry's `hash`.
+    #[schema(value_type = String)]
+    pub(crate) leaf_hash: Digest,
+    /// The tree's root.
+    #[schema(value_type = String)]
+    pub(crate) root: Digest,
+    /// The nodes on the way from the leaf to the root, the leaf's sibling first.
+    #[schema(value_type = Vec<String>)]
+    pub(crate) proof: Vec<Digest>,
+}
+
+/// Proof that the transparency tree only grew (RFC 6962, section 2.1.2).
+#[derive(Serialize, ToSchema)]
+#[schema(as = ConsistencyProof)]
+pub(crate) struct ConsistencyBody {
+    /// How many entries the older tree has.
+    pub(crate) from: u64,
+    /// How many entries the newer tree has.
+    pub(crate) to: u64,
+    /// The older tree's root.
+    #[schema(value_type = String)]
+    pub(crate) from_root: Digest,
+    /// The newer tree's root.
+    #[schema(value_type = String)]
+    pub(crate) to_root: Digest,
+    /// The nodes from which both roots follow; none if the trees are the same, or the older
+    /// one is empty.
+    #[schema(value_type = Vec<String>)]
+    pub(crate) proof: Vec<Digest>,
+}

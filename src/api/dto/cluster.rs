@@ -7,6 +7,7 @@ use aegis_ledger::{CoreRecord, Status};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use super::committee::CommitteeStatus;
 use crate::governance::{
     Alarm, HealthPart, Member, MemberRole, MemberState, NodeId, NodeStatus, Role,
 };
@@ -42,6 +43,8 @@ pub(crate) struct StatusBody {
     members: Vec<MemberBody>,
     /// Proposals by status.
     proposals: BTreeMap<&'static str, u64>,
+    /// The committee that certifies decisions; null where there is none.
+    committee: Option<CommitteeStatus>,
     /// Free space on the data folder's file system.
     free_bytes: u64,
     /// What an operator should know of.
@@ -55,6 +58,7 @@ impl StatusBody {
         genesis: &aegis_ledger::Genesis,
         status: NodeStatus,
         core: &CoreRecord,
+        committee: Option<CommitteeStatus>,
     ) -> Self {
         Self {
             cluster_id: genesis.cluster_id(),
@@ -74,6 +78,7 @@ impl StatusBody {
                 .map(Status::as_str)
                 .zip(core.statuses)
                 .collect(),
+            committee,
             free_bytes: status.free_bytes,
             alarms: status.alarms,
             version: status.version,

@@ -3,16 +3,17 @@
 use std::io;
 use std::sync::Arc;
 
-use aegis_ledger::{Archive, query};
+use aegis_crypto::merkle;
+use aegis_ledger::{Archive, ArchiveError, query};
 use bytes::Bytes;
 use futures::stream::{self, BoxStream, StreamExt as _};
 
-use crate::dto::audit::{AuditBody, AuditList, VerdictBody};
+use crate::dto::audit::{AuditBody, AuditList, ConsistencyBody, InclusionBody, VerdictBody};
 use crate::edge::Edge;
 use crate::governance::View;
 use crate::problem::{Problem, ProblemBody};
 use crate::server::call::{Call, off_thread};
-use crate::server::query::{AuditSeq, encode};
+use crate::server::query::{AuditSeq, Query, encode};
 use crate::server::reply::{Outcome, Reply};
 
 /// Entries that an export reads at a time.
@@ -164,4 +165,155 @@ fn export_stream(edge: Arc<Edge>, view: View) -> BoxStream<'static, io::Result<B
         Ok(Some((Bytes::from(lines), next)))
     })
     .boxed()
+}
+
+/// Prove that an entry is in the transparency tree
+///
+/// Its leaves are the hashes of the audit entries. A checkpoint's root proves the entry once
+/// `size` is the checkpoint's.
+#[utoipa::path(
+    get,
+    path = "/audit/proof",
+    tag = "audit",
+    params(
+        ("entry" = u64, Query, description = "The entry's number, below `size`"),
+        ("size" = Option<u64>, Query, description = "How many entries the tree has; all that there are if absent"),
+        super::Consistent,
+    ),
+    responses(
+        (
+            status = 200, description = "The proof", body = InclusionBody,
+            example = json!({
+                "entry": 1, "size": 3,
+                "leaf_hash": "5f53a82f3f6d1fce3ba1bb27ac98be9a2a1f0fa4e1f4ae9aa5d2bde4e5a4ea7b",
+                "root": "e20e8a1d6c9f0d3bb51a9ce1ba5d9e0b8ab04b3b46b3b8d4cbcee4f8d4e3a0c1",
+                "proof": [
+                    "a3c6be0b8c4f7f0f0a3a6f8a1c8f6a3bb9d1c1e2d3c4b5a69788796a5b4c3d2e",
+                    "0d1c2b3a49586776859493a2b1c0dfeefdccbbaa998877665544332211009f8e",
+                ],
+            }),
+        ),
+        (status = 422, description = "`out_of_range`: there is no such entry or size", body = ProblemBody, content_type = "application/problem+json"),
+        (status = "default", description = "A problem", body = ProblemBody, content_type = "application/problem+json"),
+    ),
+)]
+pub(crate) async fn proof(call: &Call) -> Outcome {
+    let mut parameters = call.query()?;
+    let entry = required(&mut parameters, "entry", "the number of an entry")?;
+    let size = number(&mut parameters, "size", "a number of entries")?;
+    let view = call.read(parameters.finish()?).await?;
+    let index = view.index;
+    let found = off_thread(&call.edge, view, move |archive| {
+        let entries = query::core(archive)?.audit_entries;
+        let size = size.unwrap_or(entries);
+        if size > entries {
+            return Ok(Err(beyond("size", size, entries)));
+        }
+        if entry >= size {
+            return Ok(Err(no_entry(entry, size)));
+        }
+        inclusion(archive, entry, size).map(Ok)
+    });
+    Ok(Reply::json(&found.await?.map_err(|problem| problem.at(index))?).at(index))
+}
+
+fn inclusion(archive: &dyn Archive, entry: u64, size: u64) -> Result<InclusionBody, ArchiveError> {
+    let found = query::audit(archive, entry, 1)?.items.into_iter().next();
+    let leaf = found.filter(|found| found.seq == entry);
+    let leaf = leaf.ok_or_else(|| lacking("entry", entry))?;
+    Ok(InclusionBody {
+        entry,
+        size,
+        leaf_hash: merkle::leaf_hash(leaf.hash.as_bytes()),
+        root: query::tree_root(archive, size)?.ok_or_else(|| lacking("root of", size))?,
+        proof: query::inclusion_proof(archive, entry, size)?
+            .ok_or_else(|| lacking("proof of entry", entry))?,
+    })
+}
+
+/// What the number of entries says should be there.
+fn lacking(what: &str, number: u64) -> ArchiveError {
+    ArchiveError {
+        reason: format!("the audit tree has no {what} {number}"),
+    }
+}
+
+/// Prove that the transparency tree only grew
+///
+/// The tree of the first `to` entries begins with that of the first `from`.
+#[utoipa::path(
+    get,
+    path = "/audit/consistency",
+    tag = "audit",
+    params(
+        ("from" = u64, Query, description = "How many entries the older tree has, at most `to`"),
+        ("to" = Option<u64>, Query, description = "How many entries the newer tree has; all that there are if absent"),
+        super::Consistent,
+    ),
+    responses(
+        (
+            status = 200, description = "The proof", body = ConsistencyBody,
+            example = json!({
+                "from": 2, "to": 3,
+                "from_root": "a3c6be0b8c4f7f0f0a3a6f8a1c8f6a3bb9d1c1e2d3c4b5a69788796a5b4c3d2e",
+                "to_root": "e20e8a1d6c9f0d3bb51a9ce1ba5d9e0b8ab04b3b46b3b8d4cbcee4f8d4e3a0c1",
+                "proof": ["0d1c2b3a49586776859493a2b1c0dfeefdccbbaa998877665544332211009f8e"],
+            }),
+        ),
+        (status = 422, description = "`out_of_range`: there are no such trees", body = ProblemBody, content_type = "application/problem+json"),
+        (status = "default", description = "A problem", body = ProblemBody, content_type = "application/problem+json"),
+    ),
+)]
+pub(crate) async fn consistency(call: &Call) -> Outcome {
+    let mut parameters = call.query()?;
+    let from = required(&mut parameters, "from", "a number of entries")?;
+    let to = number(&mut parameters, "to", "a number of entries")?;
+    let view = call.read(parameters.finish()?).await?;
+    let index = view.index;
+    let found = off_thread(&call.edge, view, move |archive| {
+        let entries = query::core(archive)?.audit_entries;
+        let to = to.unwrap_or(entries);
+        if to > entries {
+            return Ok(Err(beyond("to", to, entries)));
+        }
+        if from > to {
+            return Ok(Err(beyond("from", from, to)));
+        }
+        let root = |size| query::tree_root(archive, size)?.ok_or_else(|| lacking("root of", size));
+        let proof = query::consistency_proof(archive, from, to)?;
+        Ok(Ok(ConsistencyBody {
+            from,
+            to,
+            from_root: root(from)?,
+            to_root: root(to)?,
+            proof: proof.ok_or_else(|| lacking("proof from", from))?,
+        }))
+    });
+    Ok(Reply::json(&found.await?.map_err(|problem| problem.at(index))?).at(index))
+}
+
+fn number(parameters: &mut Query<'_>, name: &str, expected: &str) -> Result<Option<u64>, Problem> {
+    parameters.take_parsed(name, expected, |text| text.parse().ok())
+}
+
+fn required(parameters: &mut Query<'_>, name: &str, expected: &str) -> Result<u64, Problem> {
+    number(parameters, name, expected)?.ok_or_else(|| {
+        let detail = format!("`{name}` is missing; give {expected}");
+        Problem::invalid_query(detail)
+    })
+}
+
+fn beyond(name: &str, asked: u64, max: u64) -> Problem {
+    Problem::out_of_range(format!("`{name}` is {asked}, it may be 0 to {max}"))
+}
+
+fn no_entry(entry: u64, size: u64) -> Problem {
+    Problem::out_of_range(match size.checked_sub(1) {
+        Some(last) => {
+            format!("`entry` is {entry}, in a tree of {size} entries it may be 0 to {last}")
+        }
+        None => "a tree of 0 entries has none that could be proved; give a larger `size`, or ask \
+                 again once something happened"
+            .to_owned(),
+    })
 }

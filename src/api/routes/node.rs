@@ -9,6 +9,7 @@ use http::{HeaderValue, StatusCode};
 use utoipa_swagger_ui::Config;
 
 use crate::dto::cluster::{HealthBody, StatusBody};
+use crate::dto::committee::CommitteeStatus;
 use crate::governance::{Consistency, HealthPart};
 use crate::problem::{Problem, ProblemBody};
 use crate::server::call::Call;
@@ -33,7 +34,11 @@ pub(crate) async fn status(call: &Call) -> Outcome {
     let view = call.read(consistency).await?;
     let core = query::core(&*view.archive)?;
     let governance = &call.edge.governance;
-    let body = StatusBody::new(governance.genesis(), governance.status(), &core);
+    let genesis = governance.genesis();
+    let committee = query::newest_committee(&*view.archive, genesis)?;
+    let committee =
+        committee.map(|record| CommitteeStatus::new(&record, governance.seat().as_ref(), &core));
+    let body = StatusBody::new(genesis, governance.status(), &core, committee);
     Ok(Reply::json(&body).at(view.index))
 }
 

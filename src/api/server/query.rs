@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 
+use aegis_crypto::Digest;
 use aegis_ledger::{AgentId, Ordinal, ProposalNo, VoteId};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -179,6 +180,22 @@ cursor! {
 
 impl Cursor for Ordinal {
     const KIND: &'static str = "decisions";
+
+    fn write(&self) -> String {
+        self.0.to_string()
+    }
+
+    fn read(text: &str) -> Option<Self> {
+        text.parse().ok().map(Self)
+    }
+}
+
+/// What evidence against a validator is called: the digest of its encoding.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct EvidenceId(pub(crate) Digest);
+
+impl Cursor for EvidenceId {
+    const KIND: &'static str = "evidence";
 
     fn write(&self) -> String {
         self.0.to_string()

@@ -141,6 +141,27 @@ async fn events_come_in_log_order_with_all_that_the_contract_names() {
     assert_eq!(without(&events[5], common), reached);
 }
 
+/// Where there is a committee, a decision is final at its certificate and not before.
+#[tokio::test]
+async fn consensus_is_reached_at_the_certificate() {
+    let world = World::with_committee(4, 1).await;
+    let proposal = world.propose().await;
+    let mut subscriber = Subscriber::new(&world, "").await;
+    world.approve(&proposal, 1).await;
+    let closed = subscriber.events(2).await;
+    assert_eq!(kinds(&closed), ["vote_cast", "proposal_updated"]);
+    world.certify(1);
+    world.propose().await;
+    let later = subscriber.events(2).await;
+    assert_eq!(kinds(&later), ["consensus_reached", "proposal_created"]);
+    let reached = json!({
+        "type": "consensus_reached", "index": world.node.index() - 1, "ordinal": 0,
+        "time": later[0]["time"], "proposal_id": proposal, "outcome": "approved",
+        "certified": true,
+    });
+    assert_eq!(later[0], reached);
+}
+
 /// Wherever a subscriber resumes it sees the same events, on this node and on another.
 #[tokio::test]
 async fn resuming_is_inclusive_and_loses_and_doubles_nothing() {

@@ -9,8 +9,11 @@
 
 mod agents;
 mod audit;
+mod bundle;
+mod certified;
 mod client;
 mod cluster;
+mod committee;
 mod events;
 mod hostile;
 mod input;

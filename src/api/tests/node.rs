@@ -86,6 +86,7 @@ pub struct Faults {
     pub snapshot: Option<fn() -> SnapshotError>,
     pub unready: bool,
     pub panic: bool,
+    pub unreadable: bool,
     /// What stale views show instead of the newest state.
     pub behind: Option<(Tables, u64)>,
 }
@@ -95,6 +96,9 @@ pub struct TestNode {
     pub state: Mutex<State>,
     pub faults: Mutex<Faults>,
     pub members: Mutex<Vec<Member>>,
+    /// Its seat in the committee.
+    pub seat: Mutex<Option<SeatStanding>>,
+    pub contradictions: Mutex<Vec<Contradiction>>,
     /// What was asked of the cluster.
     pub orders: Mutex<Vec<String>>,
     /// Ledger time, Unix milliseconds.
@@ -123,6 +127,8 @@ impl TestNode {
             }),
             faults: Mutex::default(),
             members: Mutex::new(vec![member(1, MemberRole::Voter)]),
+            seat: Mutex::default(),
+            contradictions: Mutex::default(),
             orders: Mutex::default(),
             now: AtomicU64::new(u64::try_from(now.as_millis()).unwrap()),
             submitted: AtomicU64::new(0),
@@ -158,6 +164,10 @@ impl TestNode {
 
     pub fn now_s(&self) -> i64 {
         i64::try_from(self.now.load(Ordering::SeqCst) / 1_000).unwrap()
+    }
+
+    pub fn tables(&self) -> Tables {
+        self.state.lock().unwrap().tables.clone()
     }
 
     pub fn index(&self) -> u64 {
@@ -279,6 +289,18 @@ impl Governance for TestNode {
             }],
             version: "0.0.0".to_owned(),
         }
+    }
+
+    fn seat(&self) -> Option<SeatStanding> {
+        self.seat.lock().unwrap().clone()
+    }
+
+    fn contradictions(&self) -> Result<Vec<Contradiction>, ArchiveError> {
+        if self.faults.lock().unwrap().unreadable {
+            let reason = "as ordered".to_owned();
+            return Err(ArchiveError { reason });
+        }
+        Ok(self.contradictions.lock().unwrap().clone())
     }
 
     fn members(&self) -> BoxFuture<'_, Result<Vec<Member>, ChangeError>> {

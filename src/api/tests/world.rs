@@ -5,8 +5,10 @@ use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use aegis_api::*;
+use aegis_crypto::certificate::signed_bytes;
 use aegis_crypto::claims::{ProposalClaims, RegistrationClaims, VoteClaims};
-use aegis_crypto::{Digest, Jwk, SecretKey, Typ, jws};
+use aegis_crypto::note::{CheckpointBody, Note, NoteKey};
+use aegis_crypto::{Certificate, Committee, Digest, Jwk, PublicKey, SeatNo, SecretKey, Typ, jws};
 use aegis_ledger::*;
 use bytes::Bytes;
 use http::Method;
@@ -21,6 +23,9 @@ use crate::node::TestNode;
 pub const ADMIN: &str = "the administrator's token";
 pub const REGISTRAR: u32 = 1_000_000;
 pub const ADMINISTRATOR: u32 = 1_000_001;
+/// The number of validator 0's key; the next validators have the next numbers.
+pub const VALIDATOR: u32 = 2_000_000;
+const VALIDATORS: u32 = 8;
 
 /// The process's metrics, to which every world of this binary adds.
 pub static METRICS: LazyLock<metrics::Exporter> = LazyLock::new(|| metrics::install().unwrap());
@@ -39,12 +44,19 @@ pub fn jwk(seed: u32) -> Value {
     serde_json::to_value(Jwk::from(secret(seed).public())).unwrap()
 }
 
-fn genesis() -> Genesis {
+/// The key of a validator.
+fn validator(key: &PublicKey) -> SecretKey {
+    let mut all = (VALIDATOR..VALIDATOR + VALIDATORS).map(secret);
+    all.find(|secret| secret.public() == *key).unwrap()
+}
+
+fn genesis(seats: u32) -> Genesis {
+    let seat = |n| json!({"seat": n, "name": format!("v{n}"), "public_key": jwk(VALIDATOR + n)});
     let document = json!({
         "version": 1, "name": "test", "created_at": "2026-01-01T00:00:00Z",
         "nonce": Digest::of("nonce"), "registrar": jwk(REGISTRAR),
         "administrators": [jwk(ADMINISTRATOR)], "policies": initial_policies_digest(),
-        "committee": [],
+        "committee": (0..seats).map(seat).collect::<Vec<_>>(),
     });
     Genesis::parse(serde_json::to_vec(&document).unwrap()).unwrap()
 }
@@ -72,7 +84,14 @@ impl World {
     }
 
     pub async fn with_settings(set: impl FnOnce(&mut Settings)) -> Self {
-        Self::over(TestNode::new(genesis()), set).await
+        Self::over(TestNode::new(genesis(0)), set).await
+    }
+
+    /// A world with a committee of so many seats and so many agents.
+    pub async fn with_committee(seats: u32, agents: u32) -> Self {
+        let world = Self::over(TestNode::new(genesis(seats)), |_| ()).await;
+        world.register(agents);
+        world
     }
 
     pub async fn over(node: Arc<TestNode>, set: impl FnOnce(&mut Settings)) -> Self {
@@ -226,6 +245,85 @@ impl World {
             .ok(201)
     }
 
+    /// Casts the ballots of the first agents, for, so that the proposal closes.
+    pub async fn approve(&self, proposal: &str, agents: u32) {
+        for n in 1..=agents {
+            self.cast(n, proposal, "for").await;
+        }
+        let proposal = self.read(&format!("/proposals/{proposal}")).await;
+        assert_eq!(proposal["status"], "approved");
+    }
+
+    fn committee_of(&self, ordinal: u64) -> Committee {
+        let tables = self.node.tables();
+        match query::epoch_of(&tables, &self.node.genesis, Ordinal(ordinal)).unwrap() {
+            Some(Epoch::Decided(record)) => record.committee().unwrap(),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// Records the certificate of a closing, and gives its envelope.
+    pub fn certify(&self, ordinal: u64) -> String {
+        let committee = self.committee_of(ordinal);
+        let statement =
+            query::statement(&self.node.tables(), &self.node.genesis, Ordinal(ordinal)).unwrap();
+        let statement = statement.unwrap().to_canonical();
+        let signed = signed_bytes(committee.epoch(), 7, ordinal, &statement);
+        let signatures = quorum(&committee).map(|(seat, secret)| (seat, secret.sign(&signed)));
+        let signatures = signatures.collect();
+        let envelope = Certificate::assemble(&committee, 7, ordinal, statement, signatures)
+            .unwrap()
+            .to_envelope(&committee);
+        let answer = self.node.apply(Entry {
+            principal: Principal::System,
+            request: None,
+            command: Command::RecordCertificate {
+                ordinal: Ordinal(ordinal),
+                envelope: envelope.clone(),
+            },
+        });
+        assert_eq!(answer.outcome, Ok(Receipt::Done));
+        envelope
+    }
+
+    /// A checkpoint of all that there is, signed by the committee of a closing.
+    pub fn checkpoint(&self, ordinal: u64) -> String {
+        let (tables, cluster) = (self.node.tables(), self.cluster_id());
+        let committee = self.committee_of(ordinal);
+        let size = query::core(&tables).unwrap().audit_entries;
+        let root = query::tree_root(&tables, size).unwrap().unwrap();
+        let extensions = [
+            "incarnation 0".to_owned(),
+            format!("epoch {}", committee.epoch()),
+            format!("ordinal {ordinal}"),
+            format!("chain {}", Digest::ZERO),
+        ];
+        let origin = format!("aegis/{cluster}");
+        let body = CheckpointBody::new(origin, size, root, extensions.into()).unwrap();
+        let text = body.to_text();
+        let lines = quorum(&committee).map(|(seat, secret)| {
+            note_key(&cluster, &committee, seat).line(&secret.sign(text.as_bytes()))
+        });
+        Note::new(text.clone(), lines.collect()).unwrap().to_text()
+    }
+
+    /// Gives the node a seat, which knows of this checkpoint.
+    pub fn seat(&self, epoch: u64, checkpoint: Option<String>) {
+        let ordinals = [5, 4, 5, 0].map(Ordinal);
+        *self.node.seat.lock().unwrap() = Some(SeatStanding {
+            epoch,
+            seat: SeatNo(2),
+            view: 7,
+            primary: SeatNo(3),
+            changing_view: false,
+            low: Ordinal(0),
+            high: Ordinal(128),
+            certified_through: Ordinal(4),
+            committed: (0..).map(SeatNo).zip(ordinals).collect(),
+            checkpoint,
+        });
+    }
+
     /// A proposal's document, signed by its author.
     pub fn sign_proposal(&self, n: u32, document: &Value, jti: &str) -> String {
         let canonical = aegis_crypto::canonicalize(&document.to_string(), 16).unwrap();
@@ -265,4 +363,17 @@ pub fn document(extra: Value) -> Value {
 
 pub fn id(n: u32) -> AgentId {
     format!("a{n}").parse().unwrap()
+}
+
+/// The lowest seats that make a quorum, with their keys.
+fn quorum(committee: &Committee) -> impl Iterator<Item = (SeatNo, SecretKey)> {
+    let seats = committee.seats();
+    let lowest = seats.iter().take(seats.quorum().into());
+    lowest.map(|seat| (seat, validator(committee.key(seat).unwrap())))
+}
+
+/// The key under which a seat of `v0`, `v1`, ... signs checkpoints.
+pub fn note_key(cluster: &Digest, committee: &Committee, seat: SeatNo) -> NoteKey {
+    let name = format!("aegis/{cluster}/v{seat}");
+    NoteKey::new(name, *committee.key(seat).unwrap()).unwrap()
 }

@@ -28,6 +28,16 @@ pub(crate) enum ClientError {
     Answer { endpoint: String, reason: String },
 }
 
+impl ClientError {
+    /// The code of a refusal.
+    pub(crate) fn refusal(&self) -> Option<&str> {
+        match self {
+            Self::Refused(problem) => Some(&problem.code),
+            _ => None,
+        }
+    }
+}
+
 struct Tried<'t>(&'t [(String, String)]);
 
 impl fmt::Display for Tried<'_> {

@@ -1,12 +1,14 @@
-//! `aegis demo`: three nodes on this machine replay real votes.
+//! `aegis demo`: four nodes on this machine replay real votes and certify what they decide.
 //!
-//! It makes the cluster's folder if there is none, starts three nodes as processes of
-//! their own, registers the 435 members of the U.S. House of Representatives of 1984 as
-//! agents, lets each of 16 of them propose a bill, casts everyone's signed ballots over
-//! HTTP, and checks every figure against the file that they came from. Then the cluster
-//! stays up until Ctrl-C. Run again it goes on with the same data: what an earlier run
-//! did is found on the ledger and not done again.
+//! It makes the cluster's folder if there is none, starts three voters and a witness as
+//! processes of their own, each with a seat in the committee, registers the 435 members of
+//! the U.S. House of Representatives of 1984 as agents, lets each of 16 of them propose a
+//! bill, casts everyone's signed ballots over HTTP, waits for every decision's certificate,
+//! verifies it with the genesis document alone, and checks every figure against the file
+//! that they came from. Then the cluster stays up until Ctrl-C. Run again it goes on with
+//! the same data: what an earlier run did is found on the ledger and not done again.
 
+mod certified;
 mod members;
 mod nodes;
 mod ports;
@@ -18,8 +20,11 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use aegis_crypto::Digest;
+use aegis_ledger::Genesis;
 use clap::Args;
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use crate::answers::AuditVerdict;
@@ -28,19 +33,26 @@ use crate::console::Console;
 use crate::context::Context;
 use crate::failure::{Exit, Failure};
 use crate::folder::{ClusterFolder, NodeConfig, NodePlan, Ports};
-use crate::next::{self, Scene};
+use crate::next::{self, Proven, Scene};
 use crate::registrar::{Guest, Registrar};
 use crate::secret;
 
+use certified::{Certified, Closed};
 use members::Voter;
 use nodes::Nodes;
-use replay::{Decided, Replay};
+use replay::{Bill, Decided, Replay};
 use roll_calls::{BILLS, HOUSE_VOTES_84, RollCalls};
 
-/// How many nodes are started.
-const NODES: u64 = 3;
+/// How many nodes are started: voters, and a witness beside them, so that the committee of
+/// all tolerates a liar.
+const VOTERS: u64 = 3;
+const NODES: u64 = VOTERS + 1;
 /// How long the nodes may take to serve.
 const READY_TIMEOUT: Duration = Duration::from_secs(60);
+/// How long the nodes' audit chains may take to be the same once nothing happens.
+const CHAINS_TIMEOUT: Duration = Duration::from_secs(10);
+/// How often they are compared.
+const CHAINS_POLL: Duration = Duration::from_millis(200);
 /// How long a node that cannot be reached is left alone.
 const READY_POLL: Duration = Duration::from_millis(100);
 /// How long a node that can be reached is waited for at a time.
@@ -142,6 +154,13 @@ fn open_folder(context: &mut Context<'_>, args: &DemoArgs) -> Result<ClusterFold
             "going on with the cluster in {}",
             args.data.display()
         ))?;
+        if folder.read_genesis()?.committee().is_none() {
+            return Err(Failure::say(
+                Exit::Failed,
+                "that cluster has no committee to certify anything",
+            )
+            .advise("start over with `make clean-data`, or choose another --data"));
+        }
         return Ok(folder);
     }
     let plan = (1..=NODES)
@@ -151,6 +170,8 @@ fn open_folder(context: &mut Context<'_>, args: &DemoArgs) -> Result<ClusterFold
                 id,
                 host: args.host.to_string(),
                 ports,
+                witness: id > VOTERS,
+                seat: true,
                 log_file: None,
             })
         })
@@ -203,6 +224,14 @@ impl StopSignals {
     }
 }
 
+/// What was made of it all.
+struct Played {
+    /// For whoever watches.
+    guests: Vec<Guest>,
+    /// A decision that is certified.
+    decided: String,
+}
+
 struct Demo<'d> {
     folder: &'d ClusterFolder,
     places: &'d [Place],
@@ -211,8 +240,9 @@ struct Demo<'d> {
 
 impl Demo<'_> {
     /// Everything up to the checked table; the guests are for whoever watches.
-    async fn play(&self, console: &mut Console) -> Result<Vec<Guest>, Failure> {
+    async fn play(&self, console: &mut Console) -> Result<Played, Failure> {
         let began = Instant::now();
+        let genesis = self.folder.read_genesis()?;
         let clients = self.clients()?;
         self.wait_until_ready(console, &clients).await?;
         let first = clients
@@ -237,15 +267,36 @@ impl Demo<'_> {
             cluster_id: registrar.cluster_id,
             clients: &clients,
         };
-        let decided = vote(console, &replay, &voters).await?;
+        let (decided, certified) = vote(console, &replay, &voters).await?;
         console.line(report::table(&decided))?;
         self.check(console, &decided, &clients).await?;
+        self.check_certificates(console, &genesis, &certified)?;
         let guests = registrar.register_guests(&keys).await?;
         console.note(format_args!(
             "all of it took {:.1} s",
             began.elapsed().as_secs_f32()
         ))?;
-        Ok(guests)
+        let first = decided.into_iter().next();
+        let first = first.ok_or_else(|| Failure::say(Exit::Failed, "there are no bills"))?;
+        Ok(Played {
+            guests,
+            decided: first.bill.proposal_id,
+        })
+    }
+
+    /// Verifies the certificates here, with nothing but the genesis document.
+    fn check_certificates(
+        &self,
+        console: &mut Console,
+        genesis: &Genesis,
+        certified: &[Certified],
+    ) -> Result<(), Failure> {
+        certified::verify(genesis, certified, self.calls)?;
+        console.line(format_args!(
+            "{} certificates hold, verified here with {} alone",
+            certified.len(),
+            self.folder.genesis().display()
+        ))
     }
 
     /// A client for each node that asks the others when its own does not answer.
@@ -316,6 +367,30 @@ impl Demo<'_> {
                     .advise(differences.join("\n")),
             );
         }
+        let deadline = Instant::now() + CHAINS_TIMEOUT;
+        let (entries, head) = loop {
+            let heads = self.heads(clients).await?;
+            match heads.as_slice() {
+                [same] => break *same,
+                // A certificate that two validators brought is recorded twice, the second
+                // time without effect, perhaps while the nodes were asked.
+                _ if Instant::now() < deadline => tokio::time::sleep(CHAINS_POLL).await,
+                _ => {
+                    return Err(Failure::say(
+                        Exit::Negative,
+                        format_args!("the nodes' audit chains differ: {heads:?}"),
+                    ));
+                }
+            }
+        };
+        console.line(format_args!(
+            "\nEvery figure is the file's, and the {} nodes hold the same audit chain:\n{entries} entries, head {head}",
+            self.places.len()
+        ))
+    }
+
+    /// The length and the head of each node's audit chain, equal neighbours once.
+    async fn heads(&self, clients: &[Client]) -> Result<Vec<(u64, Digest)>, Failure> {
         let mut heads = Vec::new();
         for (place, client) in self.places.iter().zip(clients) {
             let node = client.only(&place.endpoint, READY_TIMEOUT)?;
@@ -329,16 +404,7 @@ impl Demo<'_> {
             heads.push((verdict.entries, verdict.head));
         }
         heads.dedup();
-        let [(entries, head)] = heads.as_slice() else {
-            return Err(Failure::say(
-                Exit::Negative,
-                format_args!("the nodes' audit chains differ: {heads:?}"),
-            ));
-        };
-        console.line(format_args!(
-            "\nEvery figure is the file's, and the {} nodes hold the same audit chain:\n{entries} entries, head {head}",
-            self.places.len()
-        ))
+        Ok(heads)
     }
 
     /// Tells what to try and waits for Ctrl-C. A node that dies is reported, and the others
@@ -348,7 +414,7 @@ impl Demo<'_> {
         console: &mut Console,
         nodes: &mut Nodes,
         stop: &mut StopSignals,
-        guests: &[Guest],
+        played: &Played,
     ) -> Result<(), Failure> {
         let endpoints: Vec<&str> = self
             .places
@@ -360,8 +426,12 @@ impl Demo<'_> {
             program: &next::program(),
             admin_token: &self.folder.admin_token(),
             endpoints: &endpoints,
-            guests,
+            guests: &played.guests,
             leader: leader.and_then(|id| Some((id, nodes.pid(id)?))),
+            proven: Some(Proven {
+                genesis: &self.folder.genesis(),
+                proposal: &played.decided,
+            }),
         }))?;
         console.line("\nCtrl-C stops it; the next run goes on with the same data.")?;
         while !nodes.is_empty() {
@@ -381,12 +451,33 @@ impl Demo<'_> {
     }
 }
 
-/// Opens one bill after the other, casts its ballots, and reads the outcomes.
+/// Opens one bill after the other and casts its ballots, while the certificates of those
+/// before are waited for; then reads the outcomes.
 async fn vote(
     console: &mut Console,
     replay: &Replay<'_>,
     voters: &[Voter],
-) -> Result<Vec<Decided>, Failure> {
+) -> Result<(Vec<Decided>, Vec<Certified>), Failure> {
+    let (closed, to_certify) = mpsc::unbounded_channel();
+    let casting = cast(console, replay, voters, closed);
+    let (bills, certified) = tokio::try_join!(casting, certified::collect(replay, to_certify))?;
+    if let Some(took) = certified::took(&certified) {
+        console.note(took)?;
+    }
+    let mut decided = Vec::new();
+    for bill in bills {
+        decided.push(replay.decided(bill).await?);
+    }
+    Ok((decided, certified))
+}
+
+/// Casts the ballots of one bill after the other.
+async fn cast(
+    console: &mut Console,
+    replay: &Replay<'_>,
+    voters: &[Voter],
+    closed: mpsc::UnboundedSender<Closed>,
+) -> Result<Vec<Bill>, Failure> {
     let began = Instant::now();
     let ballots = u64::try_from(BILLS.len().saturating_mul(voters.len())).unwrap_or(u64::MAX);
     let mut progress = console.progress("ballots", ballots);
@@ -394,7 +485,16 @@ async fn vote(
     let (mut bills, mut cast, mut done) = (Vec::new(), 0_u64, 0_u64);
     for column in 0..BILLS.len() {
         let bill = replay.propose(column).await?;
-        cast = cast.saturating_add(replay.cast(&bill, &mut progress, &mut done).await?);
+        let cast_now = replay.cast(&bill, &mut progress, &mut done).await?;
+        cast = cast.saturating_add(cast_now);
+        let next = Closed {
+            bill: bill.clone(),
+            now: cast_now > 0,
+        };
+        if closed.send(next).is_err() {
+            // Whoever waits for certificates has failed, which ends this as well.
+            break;
+        }
         bills.push(bill);
     }
     let took = began.elapsed();
@@ -408,9 +508,5 @@ async fn vote(
     } else {
         console.note("every ballot was cast in an earlier run")?;
     }
-    let mut decided = Vec::new();
-    for bill in bills {
-        decided.push(replay.decided(bill).await?);
-    }
-    Ok(decided)
+    Ok(bills)
 }

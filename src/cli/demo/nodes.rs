@@ -137,7 +137,7 @@ impl Node {
         let copy = file.try_clone().map_err(Failure::context(starting()))?;
         let mut command = Command::new(binary);
         command.arg("serve").arg("--config").arg(&config);
-        // What would set the same key of all three nodes is meant for none of them.
+        // What would set the same key of all nodes is meant for none of them.
         for (name, _) in std::env::vars_os() {
             if name.as_encoded_bytes().starts_with(b"AEGIS_") {
                 command.env_remove(name);

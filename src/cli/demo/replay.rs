@@ -1,7 +1,10 @@
 //! Proposing the bills, casting the ballots, and reading what came of them.
 
+use std::time::Duration;
+
 use aegis_crypto::{Digest, canonicalize};
 use aegis_ledger::Choice;
+use bytes::Bytes;
 use futures::stream::{self, StreamExt as _, TryStreamExt as _};
 use serde_json::json;
 
@@ -11,13 +14,15 @@ use crate::answers::{Proposal, ProposalReceipt, Results, Votes};
 use crate::client::Client;
 use crate::console::Progress;
 use crate::failure::{Exit, Failure};
-use crate::proposals::Query;
+use crate::proposals::{Query, certificate};
 use crate::statements::{Answer, BallotForm, signed_document};
 
 /// How many ballots are on their way at a time.
 const IN_FLIGHT: usize = 48;
 /// How many votes a page of the vote log has.
 const PAGE: usize = 1_000;
+/// How long a certificate may take to come.
+const CERTIFY_TIMEOUT: Duration = Duration::from_secs(60);
 /// How deep the documents are nested, at most.
 const DEPTH_MAX: u8 = 8;
 
@@ -175,6 +180,13 @@ impl Replay<'_> {
             results,
             proposal,
         })
+    }
+
+    /// Waits for the certificate of a bill that was just closed.
+    pub(crate) async fn certificate(&self, bill: &Bill) -> Result<Bytes, Failure> {
+        let client = self.client(bill.column);
+        let found = certificate(client, &bill.proposal_id, CERTIFY_TIMEOUT).await?;
+        Ok(found.body)
     }
 
     async fn read<T: serde::de::DeserializeOwned>(

@@ -115,7 +115,7 @@ impl Replica {
             let open = self.slots.values().filter(|slot| {
                 slot.certain().is_none() && now.since_ms(slot.requested_at) >= pause
             });
-            let mut resent = 0;
+            let mut resent = 0_usize;
             for slot in open {
                 let before = said.len();
                 let proposed = slot
@@ -125,7 +125,7 @@ impl Replica {
                 said.extend(proposed.map(|own| Message::PrePrepare(own.message.clone())));
                 said.extend(slot.prepares.get(&me).cloned().map(Message::Prepare));
                 said.extend(slot.commits.get(&me).cloned().map(Message::Commit));
-                resent += usize::from(said.len() > before);
+                resent = resent.saturating_add(usize::from(said.len() > before));
                 if resent >= RESENT_MAX {
                     break;
                 }

@@ -159,7 +159,12 @@ async fn carry(mut http: Http, session: &Arc<Session>, limits: &Limits) {
                 return debug!(peer = %session.node(), "superseded by a newer connection");
             }
             () = &mut silent => return session.note_silence(),
+            // A greeting is taken by a task of its own, so that it may have come since this
+            // wait began.
             () = &mut greeting_due, if !session.is_greeted() && !leaving => {
+                if session.is_greeted() {
+                    continue;
+                }
                 return session.reject(FailureKind::Handshake, &"no greeting came in time");
             }
         };

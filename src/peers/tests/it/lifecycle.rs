@@ -119,6 +119,26 @@ async fn a_mute_server_is_given_up() {
     ));
 }
 
+/// The greeting is all that ever came on it, and it came in time.
+#[tokio::test]
+async fn a_connection_that_nobody_uses_stays() {
+    let mut cluster = Cluster::new([1, 2]);
+    cluster.limits.handshake_timeout = Duration::from_millis(200);
+    let server = cluster.serve(1).await;
+    let peers = cluster.peers_to(2, &server);
+    let both = || {
+        let status = peers.status(node(1))?;
+        (status.control.connected && status.bulk.connected).then_some(status)
+    };
+    let began = until(async || both()).await;
+    tokio::time::sleep(4 * cluster.limits.handshake_timeout).await;
+    let now = both().expect("both connections still stand");
+    assert_eq!(
+        (now.control.since, now.bulk.since),
+        (began.control.since, began.bulk.since)
+    );
+}
+
 #[tokio::test]
 async fn a_server_that_stops_lets_calls_finish() {
     let cluster = Cluster::new([1, 2]);
