@@ -8,7 +8,7 @@
 use std::io;
 use std::panic::{self, AssertUnwindSafe};
 use std::sync::{Arc, Mutex, MutexGuard};
-use std::thread;
+use std::thread::{self, JoinHandle};
 
 use aegis_storage::Store;
 use futures::{Stream, StreamExt};
@@ -45,10 +45,46 @@ enum Job {
 
 /// The handle that openraft drives.
 pub(crate) struct StateMachine {
-    jobs: mpsc::Sender<Job>,
+    worker: Worker,
     applier: Arc<Mutex<Applier>>,
     store: Store,
     snapshots: Snapshots,
+}
+
+/// The machine's thread. It ends with the handle, and not after it: it holds the store, which
+/// must be closed before the process ends.
+struct Worker {
+    /// Taken when the thread is to end.
+    jobs: Option<mpsc::Sender<Job>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Worker {
+    fn start(applier: Arc<Mutex<Applier>>) -> io::Result<Self> {
+        let (jobs, queue) = mpsc::channel(JOBS_MAX);
+        let thread = thread::Builder::new()
+            .name("raft-apply".to_owned())
+            .spawn(move || run(&applier, queue))?;
+        Ok(Self {
+            jobs: Some(jobs),
+            thread: Some(thread),
+        })
+    }
+
+    async fn give(&self, job: Job) -> io::Result<()> {
+        let jobs = self.jobs.as_ref().ok_or_else(|| io::Error::other(Died))?;
+        jobs.send(job).await.map_err(|_| io::Error::other(Died))
+    }
+}
+
+impl Drop for Worker {
+    fn drop(&mut self) {
+        self.jobs = None;
+        if let Some(thread) = self.thread.take() {
+            // A panic of its was told to whoever waited for the job.
+            thread.join().ok();
+        }
+    }
 }
 
 impl StateMachine {
@@ -61,15 +97,10 @@ impl StateMachine {
         roster: Arc<Roster>,
         observer: Arc<dyn Observer>,
     ) -> io::Result<(Self, watch::Receiver<Option<u64>>)> {
-        let (jobs, queue) = mpsc::channel(JOBS_MAX);
         let (applier, applied_watch) = Applier::new(machine, store.clone(), roster, observer);
         let applier = Arc::new(Mutex::new(applier));
-        let theirs = Arc::clone(&applier);
-        thread::Builder::new()
-            .name("raft-apply".to_owned())
-            .spawn(move || run(&theirs, queue))?;
         let this = Self {
-            jobs,
+            worker: Worker::start(Arc::clone(&applier))?,
             applier,
             store,
             snapshots,
@@ -98,10 +129,7 @@ impl StateMachine {
         job: impl FnOnce(oneshot::Sender<io::Result<()>>) -> Job,
     ) -> io::Result<()> {
         let (done, answer) = oneshot::channel();
-        self.jobs
-            .send(job(done))
-            .await
-            .map_err(|_| io::Error::other(Died))?;
+        self.worker.give(job(done)).await?;
         answer.await.map_err(|_| io::Error::other(Died))?
     }
 }
