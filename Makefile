@@ -59,6 +59,14 @@ layers: deps ## Check the layers, that ring is absent and RocksDB compiled once
 bench: deps ## Run the criterion benchmarks with the profile that ships
 	cargo bench --workspace --profile dev --bench '*'
 
+.PHONY: soak
+soak: deps ## Simulate a committee under SEEDS (2000) of faults and liars
+	AEGIS_SIM_SEEDS=$(or $(SEEDS),2000) cargo test -p aegis-sim --test it -- soak
+
+.PHONY: model-check
+model-check: deps ## Search the agreement's states, for an hour
+	cargo test -p aegis-pbft --lib -- --ignored --nocapture model
+
 ##@ Ship
 .PHONY: dist
 dist: build ## Make the release tarball in ./dist

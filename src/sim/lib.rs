@@ -8,9 +8,9 @@
 //! - [disks](disk::SimDisk) that fail, and keep what they acknowledged,
 //! - [clocks](clock::Clock) that begin anywhere and run at different rates,
 //! - a [ledger](history::History) that every validator follows at its own pace,
-//! - [actors](actors) that hold up to f seats and lie, each in its own way.
+//! - [actors] that hold up to f seats and lie, each in its own way.
 //!
-//! After every event the [invariants](invariants) are checked. What breaks one is
+//! After every event the [invariants] are checked. What breaks one is
 //! reported with the [plan](plan::Plan), which names the whole run, and with the last
 //! events. [`soak`] makes plans, faults and liars up from a seed.
 //!
