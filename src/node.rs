@@ -504,6 +504,10 @@ impl Keeper {
             return;
         };
         let id = *id;
+        // A new leader changes no membership before its first entry is committed.
+        if self.raft.read_barrier().await.is_err() {
+            return tokio::time::sleep(TICK_RETRY).await;
+        }
         match self.raft.add_learner(id, node.clone()).await {
             // One that was removed stays away.
             Ok(()) | Err(ChangeError::AlreadyMember { .. } | ChangeError::UsedId { .. }) => {

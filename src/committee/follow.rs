@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use aegis_crypto::Digest;
-use aegis_ledger::query::{self, Events};
+use aegis_ledger::query::{self, Events, KnownKeys};
 use aegis_ledger::{
     Archive, ArchiveError, Epoch, EventKind, Genesis, Ordinal, ProposalNo, Recount, RecountError,
     Statement, Verified,
@@ -60,6 +60,7 @@ pub(crate) struct Follower {
     events: u64,
     /// Counts in progress.
     counts: BTreeMap<ProposalNo, Result<Recount, RecountError>>,
+    keys: KnownKeys,
     /// The last closing that was read.
     read: Ordinal,
     /// Closings that were read and are not certified.
@@ -100,6 +101,7 @@ impl Follower {
             memory,
             events,
             counts: BTreeMap::new(),
+            keys: KnownKeys::default(),
             read: after,
             awaited: BTreeMap::new(),
         }
@@ -270,7 +272,7 @@ impl Follower {
             }
         };
         if let Ok(count) = begun
-            && let Err(error) = query::continue_recount(archive, count)?
+            && let Err(error) = query::continue_recount(archive, count, &mut self.keys)?
         {
             *begun = Err(error);
         }

@@ -7,6 +7,7 @@
 mod certified;
 mod tree;
 
+use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 
 use aegis_crypto::{Digest, Hasher, Kid, PublicKey};
@@ -438,8 +439,38 @@ pub fn recount(
         Some(Err(error)) => return Ok(Some(Err(error))),
         Some(Ok(recount)) => recount,
     };
-    let counted = continue_recount(archive, &mut recount)?;
+    let counted = continue_recount(archive, &mut recount, &mut KnownKeys::default())?;
     Ok(Some(counted.map(|()| recount.finish())))
+}
+
+/// Keys that were looked up before. A key is read with its agent's record and checked on the
+/// way, which takes longer than counting a ballot whose signature is known; and whose it is
+/// never changes.
+#[derive(Debug, Default)]
+pub struct KnownKeys(BTreeMap<Kid, (AgentId, PublicKey)>);
+
+/// Keys that are remembered at a time.
+const KNOWN_KEYS_MAX: usize = 100_000;
+
+impl KnownKeys {
+    fn get(
+        &mut self,
+        archive: &dyn Archive,
+        voter: &AgentId,
+        kid: &Kid,
+    ) -> Result<Option<PublicKey>, ArchiveError> {
+        if let Some((_, key)) = self.0.get(kid).filter(|(owner, _)| owner == voter) {
+            return Ok(Some(*key));
+        }
+        let key = agent_key(archive, voter, kid)?;
+        if let Some(key) = key {
+            if self.0.len() >= KNOWN_KEYS_MAX {
+                self.0.clear();
+            }
+            self.0.insert(*kid, (voter.clone(), key));
+        }
+        Ok(key)
+    }
 }
 
 /// A count of a proposal's ballots in which none is counted yet; `None` if its voting never
@@ -482,13 +513,14 @@ pub fn begin_recount(
 pub fn continue_recount(
     archive: &dyn Archive,
     recount: &mut Recount,
+    keys: &mut KnownKeys,
 ) -> Result<Result<(), RecountError>, ArchiveError> {
     loop {
         // Ballots are numbered from 1 in the order in which they are counted.
         let after = recount.ballots();
         let page = ballots(archive, recount.proposal(), Some(after), ROWS_SCANNED_MAX)?;
         for (_, ballot) in page.items {
-            if let Err(error) = add_stored(archive, recount, &ballot.jws)? {
+            if let Err(error) = add_stored(archive, recount, keys, &ballot.jws)? {
                 return Ok(Err(error));
             }
         }
@@ -502,13 +534,14 @@ pub fn continue_recount(
 fn add_stored(
     archive: &dyn Archive,
     recount: &mut Recount,
+    keys: &mut KnownKeys,
     jws: &str,
 ) -> Result<Result<(), RecountError>, ArchiveError> {
     let (voter, kid) = match CheckedBallot::parse(jws) {
         Ok(ballot) => (ballot.voter, ballot.kid),
         Err(refusal) => return Ok(Err(recount.fault(BallotFault::Form(refusal)))),
     };
-    Ok(match agent_key(archive, &voter, &kid)? {
+    Ok(match keys.get(archive, &voter, &kid)? {
         Some(key) => recount.add(jws, &key),
         None => Err(recount.fault(BallotFault::UnknownKey { voter, kid })),
     })
