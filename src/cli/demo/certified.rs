@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use aegis_ledger::Genesis;
+use aegis_ledger::{Genesis, Ordinal};
 use bytes::Bytes;
 use futures::stream::{FuturesUnordered, StreamExt as _};
 use tokio::sync::mpsc::UnboundedReceiver;
@@ -81,13 +81,14 @@ pub(crate) fn took(certified: &[Certified]) -> Option<String> {
 }
 
 /// Verifies every certificate from the genesis document alone, and that it says what the file
-/// says.
+/// says. Returns the newest closing that one of them certifies.
 pub(crate) fn verify(
     genesis: &Genesis,
     certified: &[Certified],
     calls: &RollCalls,
-) -> Result<(), Failure> {
+) -> Result<Ordinal, Failure> {
     let epochs = Epochs::of(genesis).map_err(Failure::failed)?;
+    let mut newest = Ordinal(0);
     for found in certified {
         let id = &found.bill.proposal_id;
         let negative = |reason: anyhow::Error| {
@@ -97,8 +98,9 @@ pub(crate) fn verify(
         let decision = epochs.verify(&found.envelope);
         let decision = decision.map_err(|error| negative(error.into()))?;
         check(&decision, &found.bill, calls).map_err(|why| negative(anyhow::Error::msg(why)))?;
+        newest = newest.max(decision.statement.ordinal);
     }
-    Ok(())
+    Ok(newest)
 }
 
 /// Compares what was certified with the file.

@@ -21,7 +21,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use aegis_crypto::Digest;
-use aegis_ledger::Genesis;
+use aegis_ledger::{Genesis, Ordinal};
 use clap::Args;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
@@ -270,7 +270,8 @@ impl Demo<'_> {
         let (decided, certified) = vote(console, &replay, &voters).await?;
         console.line(report::table(&decided))?;
         self.check(console, &decided, &clients).await?;
-        self.check_certificates(console, &genesis, &certified)?;
+        let newest = self.check_certificates(console, &genesis, &certified)?;
+        replay.covered(&genesis, newest).await?;
         let guests = registrar.register_guests(&keys).await?;
         console.note(format_args!(
             "all of it took {:.1} s",
@@ -284,19 +285,21 @@ impl Demo<'_> {
         })
     }
 
-    /// Verifies the certificates here, with nothing but the genesis document.
+    /// Verifies the certificates here, with nothing but the genesis document, and returns the
+    /// newest closing among them.
     fn check_certificates(
         &self,
         console: &mut Console,
         genesis: &Genesis,
         certified: &[Certified],
-    ) -> Result<(), Failure> {
-        certified::verify(genesis, certified, self.calls)?;
+    ) -> Result<Ordinal, Failure> {
+        let newest = certified::verify(genesis, certified, self.calls)?;
         console.line(format_args!(
             "{} certificates hold, verified here with {} alone",
             certified.len(),
             self.folder.genesis().display()
-        ))
+        ))?;
+        Ok(newest)
     }
 
     /// A client for each node that asks the others when its own does not answer.

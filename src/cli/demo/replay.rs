@@ -3,10 +3,11 @@
 use std::time::Duration;
 
 use aegis_crypto::{Digest, canonicalize};
-use aegis_ledger::Choice;
+use aegis_ledger::{Choice, Genesis, Ordinal};
 use bytes::Bytes;
 use futures::stream::{self, StreamExt as _, TryStreamExt as _};
 use serde_json::json;
+use tokio::time::Instant;
 
 use super::members::Voter;
 use super::roll_calls::{BILLS, RollCalls};
@@ -14,8 +15,9 @@ use crate::answers::{Proposal, ProposalReceipt, Results, Votes};
 use crate::client::Client;
 use crate::console::Progress;
 use crate::failure::{Exit, Failure};
-use crate::proposals::{Query, certificate};
+use crate::proposals::{CERTIFICATE_POLL, Query, certificate};
 use crate::statements::{Answer, BallotForm, signed_document};
+use crate::verify::{Epochs, verify_checkpoint};
 
 /// How many ballots are on their way at a time.
 const IN_FLIGHT: usize = 48;
@@ -23,6 +25,8 @@ const IN_FLIGHT: usize = 48;
 const PAGE: usize = 1_000;
 /// How long a certificate may take to come.
 const CERTIFY_TIMEOUT: Duration = Duration::from_secs(60);
+/// The refusal of a node that knows of no checkpoint yet.
+const NO_CHECKPOINT: &str = "no_checkpoint";
 /// How deep the documents are nested, at most.
 const DEPTH_MAX: u8 = 8;
 
@@ -187,6 +191,36 @@ impl Replay<'_> {
         let client = self.client(bill.column);
         let found = certificate(client, &bill.proposal_id, CERTIFY_TIMEOUT).await?;
         Ok(found.body)
+    }
+
+    /// Waits until every node has a checkpoint of the transparency log that covers a closing:
+    /// from then on a bundle proves that the closing is in the log.
+    pub(crate) async fn covered(&self, genesis: &Genesis, newest: Ordinal) -> Result<(), Failure> {
+        let epochs = Epochs::of(genesis).map_err(Failure::failed)?;
+        let deadline = Instant::now() + CERTIFY_TIMEOUT;
+        for client in self.clients {
+            loop {
+                let covers = match client.get("/checkpoint").await {
+                    Ok(answer) => {
+                        let found = verify_checkpoint(&epochs, &answer.body);
+                        found.map_err(Failure::failed)?.ordinal >= newest
+                    }
+                    Err(error) if error.refusal() == Some(NO_CHECKPOINT) => false,
+                    Err(error) => return Err(error.into()),
+                };
+                if covers {
+                    break;
+                }
+                if Instant::now() >= deadline {
+                    return Err(Failure::say(
+                        Exit::Failed,
+                        format_args!("no checkpoint covers closing {newest}"),
+                    ));
+                }
+                tokio::time::sleep(CERTIFICATE_POLL).await;
+            }
+        }
+        Ok(())
     }
 
     async fn read<T: serde::de::DeserializeOwned>(
