@@ -64,7 +64,7 @@ soak: deps ## Simulate a committee under SEEDS (2000) of faults and liars
 	AEGIS_SIM_SEEDS=$(or $(SEEDS),2000) cargo test -p aegis-sim --test it -- soak
 
 .PHONY: model-check
-model-check: deps ## Search the agreement's states, for an hour
+model-check: deps ## Search the agreement's states at length
 	cargo test -p aegis-pbft --lib -- --ignored --nocapture model
 
 ##@ Ship
