@@ -283,7 +283,7 @@ impl Governance for NodeGovernance {
             committed: committed
                 .map(|(seat, sequence)| (*seat, Ordinal(sequence.0)))
                 .collect(),
-            checkpoint: standing.checkpoint,
+            checkpoint: standing.checkpoint.map(|note| note.to_string()),
         })
     }
 

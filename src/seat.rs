@@ -1,12 +1,13 @@
 //! The node's seat in the committee: its configuration, its way into the ledger, and its
 //! metrics.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use aegis_api::metrics as catalogue;
 use aegis_cli::secret;
 use aegis_committee::{CommitteeSeat, Dropped, Observer, RecordError, Recorder, Settings};
+use aegis_crypto::committee::SEATS_MAX;
 use aegis_crypto::{SeatNo, SecretKey};
 use aegis_ledger::{Answer, Command, Entry, Genesis, Ordinal, Principal};
 use aegis_pbft::{Phase, Reason, Status};
@@ -124,6 +125,8 @@ pub(crate) struct SeatMetrics {
     sequence: Gauge,
     undecided: Gauge,
     buffered: Gauge,
+    /// By seat; those of a committee are made when it is first seen.
+    lags: [OnceLock<Gauge>; SEATS_MAX as usize],
     accepted: Histogram,
     prepared: Histogram,
     decided: Histogram,
@@ -155,6 +158,7 @@ impl SeatMetrics {
             sequence: catalogue::COMMITTEE_SEQUENCE.with([]),
             undecided: catalogue::COMMITTEE_UNDECIDED.with([]),
             buffered: catalogue::COMMITTEE_BUFFERED.with([]),
+            lags: std::array::from_fn(|_| OnceLock::new()),
             accepted: phase("accepted"),
             prepared: phase("prepared"),
             decided: phase("decided"),
@@ -191,9 +195,10 @@ impl Observer for SeatMetrics {
             .max();
         for (seat, sequence) in &status.committed {
             let lag = newest.unwrap_or(0).saturating_sub(sequence.0);
-            catalogue::COMMITTEE_SEAT_LAG
-                .with([("seat", &seat.to_string())])
-                .set(value(lag));
+            if let Some(gauge) = self.lags.get(usize::from(seat.0)) {
+                let made = || catalogue::COMMITTEE_SEAT_LAG.with([("seat", &seat.to_string())]);
+                gauge.get_or_init(made).set(value(lag));
+            }
         }
     }
 

@@ -41,15 +41,3 @@ pub use record::{RecordError, Recorder};
 pub use seat::{CommitteeSeat, Door, Parts, StartError};
 pub use standing::{SeatStanding, note_key_name};
 pub use validator::ValidatorError;
-
-/// An error with all its causes.
-fn causes(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        cause = error.source();
-    }
-    text
-}

@@ -7,7 +7,7 @@ use std::thread;
 use aegis_crypto::SecretKey;
 use aegis_ledger::{Genesis, Verified};
 use aegis_pbft::Settings;
-use aegis_peers::{FrameStream, Peer, Peers};
+use aegis_peers::{Causes, FrameStream, Peer, Peers};
 use aegis_storage::{CommitteeReadError, Store};
 use thiserror::Error;
 use tokio::runtime::Handle;
@@ -127,7 +127,7 @@ impl CommitteeSeat {
     pub async fn ended(&mut self) -> Option<String> {
         match (&mut self.ended).await {
             Ok(Ok(())) => None,
-            Ok(Err(error)) => Some(crate::causes(&error)),
+            Ok(Err(error)) => Some(Causes(&error).to_string()),
             Err(_) => Some("the validator's thread panicked".to_owned()),
         }
     }

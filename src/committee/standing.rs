@@ -1,8 +1,10 @@
 //! Where a validator stands, for people, metrics and auditors.
 
+use std::sync::Arc;
+
 use aegis_crypto::SeatNo;
 use aegis_crypto::note::{Note, NoteKey};
-use aegis_ledger::{CommitteeRecord, SeatRecord};
+use aegis_ledger::CommitteeRecord;
 use aegis_pbft::{Scope, StableCheckpoint, Status};
 
 /// A validator's standing in the epoch that is under way.
@@ -12,12 +14,10 @@ pub struct SeatStanding {
     pub epoch: u64,
     /// This node's seat.
     pub seat: SeatNo,
-    /// Every seat, by number.
-    pub seats: Vec<SeatRecord>,
     /// Where the agreement stands.
     pub status: Status,
     /// The newest stable checkpoint of the epoch, as a signed note.
-    pub checkpoint: Option<String>,
+    pub checkpoint: Option<Arc<str>>,
 }
 
 /// The name under which a seat signs notes.
@@ -27,7 +27,7 @@ pub fn note_key_name(cluster: &aegis_crypto::Digest, seat: &str) -> String {
 }
 
 /// A stable checkpoint as a signed note in the form of C2SP's `tlog-checkpoint`.
-pub(crate) fn note(scope: &Scope, record: &CommitteeRecord, stable: &StableCheckpoint) -> String {
+pub(crate) fn note(scope: &Scope, record: &CommitteeRecord, stable: &StableCheckpoint) -> Arc<str> {
     let lines = stable.signatures().iter().map(|(seat, signature)| {
         let record = record
             .seats
@@ -42,4 +42,5 @@ pub(crate) fn note(scope: &Scope, record: &CommitteeRecord, stable: &StableCheck
     Note::new(text, lines.collect())
         .expect("a checkpoint's text and a quorum of lines make a note")
         .to_text()
+        .into()
 }

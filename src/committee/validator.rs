@@ -15,7 +15,7 @@ use aegis_pbft::{
     Base, Effect, Evidence, Frame, Input, Invalid, Message, Note, OpenError, Scope, Sequence,
     Settings, Setup, SignError, Time, To, Validator, Value, Verifier,
 };
-use aegis_peers::NodeId;
+use aegis_peers::{Causes, NodeId};
 use aegis_storage::{CommitteeReadError, Store, View};
 use bytes::Bytes;
 use thiserror::Error;
@@ -83,6 +83,8 @@ struct Session {
     me: SeatNo,
     follower: Follower,
     unrecorded: BTreeMap<Ordinal, Unrecorded>,
+    /// The newest stable checkpoint, as a signed note.
+    checkpoint: Option<Arc<str>>,
     /// From which node each seat was heard last.
     heard: BTreeMap<SeatNo, NodeId>,
 }
@@ -246,6 +248,8 @@ impl Thread {
         let (disk, records) = (self.disk.clone(), self.disk.records()?);
         let (validator, effects) = Validator::open(setup, key, &records, disk, self.now())?;
         let low = Ordinal(validator.status().low.0);
+        let stable = validator.guard().safety().stable();
+        let checkpoint = stable.map(|stable| note(&scope, &record, stable));
         let follower = Follower::new(
             Arc::clone(genesis),
             Arc::clone(&self.around.memory),
@@ -275,6 +279,7 @@ impl Thread {
             me,
             follower,
             unrecorded: BTreeMap::new(),
+            checkpoint,
             heard: BTreeMap::new(),
         }))
     }
@@ -303,6 +308,7 @@ impl Thread {
             Effect::Decided(certificate) => session.decided(certificate, observer),
             Effect::Stable(stable) => {
                 tracing::debug!(ordinal = stable.head().sequence.0, "checkpoint stable");
+                session.checkpoint = Some(note(&session.scope, &session.record, &stable));
             }
             Effect::Evidence(evidence) => self.accuse(&evidence)?,
             Effect::Diverged { mine, theirs } => {
@@ -472,10 +478,9 @@ impl Session {
             }
             Err(error) => {
                 observer.dropped(Dropped::Invalid, 1);
-                let error = crate::causes(&error);
                 tracing::warn!(
                     node = from.get(),
-                    error,
+                    error = %Causes(&error),
                     "a validator's message was dropped"
                 );
                 None
@@ -493,10 +498,10 @@ impl Session {
                 Closing::Sound(request) => inputs.push(Input::Request(request)),
                 Closing::Unsound { ordinal, why } => {
                     observer.miscounted();
-                    let reason = crate::causes(&why);
+                    let reason = Causes(&why);
                     tracing::error!(
                         ordinal = ordinal.0,
-                        reason,
+                        %reason,
                         "this ledger's closing is not sound"
                     );
                 }
@@ -563,14 +568,8 @@ impl Session {
         SeatStanding {
             epoch: self.epoch,
             seat: self.me,
-            seats: self.record.seats.clone(),
             status: self.validator.status(),
-            checkpoint: self
-                .validator
-                .guard()
-                .safety()
-                .stable()
-                .map(|stable| note(&self.scope, &self.record, stable)),
+            checkpoint: self.checkpoint.clone(),
         }
     }
 }

@@ -10,7 +10,7 @@ use crate::message::{Checkpoint, Commit, Head, Message, NewView, PrePrepare, Pre
 use crate::proof::{PreparedProof, StableCheckpoint};
 use crate::signature::Signature;
 use crate::value::Value;
-use crate::verify::Selection;
+use crate::verify::selection;
 
 pub(crate) fn scope() -> Scope {
     Scope {
@@ -179,8 +179,7 @@ impl Seat {
 
     /// A new view with the proposals that follow from its view changes.
     pub(crate) fn begin(&self, view: u64, view_changes: Vec<Arc<ViewChange>>) -> Arc<NewView> {
-        let proposals = Selection::of(&view_changes)
-            .values
+        let proposals = selection(&view_changes)
             .iter()
             .map(|(sequence, value)| self.pre_prepare(view, sequence.0, value))
             .collect();

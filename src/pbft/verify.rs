@@ -364,16 +364,15 @@ impl Verifier {
                     source: Box::new(source),
                 })?;
         }
-        let selected = Selection::of(&message.view_changes);
+        let selected = selection(&message.view_changes);
         let expected = selected
-            .values
             .iter()
             .map(|(sequence, value)| (*sequence, value.whole()));
         let proposed = message.proposals.iter();
         if !expected.eq(proposed.map(|proposal| (proposal.sequence, proposal.value.whole()))) {
             return Err(Invalid::Proposals {
                 found: digests.len(),
-                expected: selected.values.len(),
+                expected: selected.len(),
             });
         }
         message.proposals.iter().try_for_each(|proposal| {
@@ -390,41 +389,38 @@ impl Verifier {
     }
 }
 
+/// The newest stable checkpoint among view changes: its sequence number is min-s (OSDI '99,
+/// section 4.4).
+pub(crate) fn newest_stable(view_changes: &[Arc<ViewChange>]) -> Option<&StableCheckpoint> {
+    view_changes
+        .iter()
+        .filter_map(|change| change.stable.as_ref())
+        .max_by_key(|stable| stable.head().sequence)
+}
+
 /// What a new view must begin with, computed from a quorum of view changes (OSDI '99,
-/// section 4.4): min-s is the newest stable checkpoint among them, and above it every
-/// sequence number that any of them prepared gets the value of its highest view.
+/// section 4.4): above the newest stable checkpoint among them, every sequence number that
+/// any of them prepared gets the value of its highest view.
 ///
 /// The paper fills the gaps between with null requests. Here a sequence number is the
 /// ordinal of a closing that exists, so a number that nobody prepared is left free, and
 /// the new primary proposes for it afresh: nothing can be committed for it in an earlier
 /// view, or one of any quorum would have prepared it.
-pub(crate) struct Selection<'a> {
-    pub(crate) stable: Option<&'a StableCheckpoint>,
-    pub(crate) values: BTreeMap<Sequence, Value>,
-}
-
-impl<'a> Selection<'a> {
-    pub(crate) fn of(view_changes: &'a [Arc<ViewChange>]) -> Self {
-        let stable = view_changes
-            .iter()
-            .filter_map(|change| change.stable.as_ref())
-            .max_by_key(|stable| stable.head().sequence);
-        let low = stable.map_or(Sequence(0), |stable| stable.head().sequence);
-        let mut newest: BTreeMap<Sequence, (View, &Value)> = BTreeMap::new();
-        for proof in view_changes.iter().flat_map(|change| &change.prepared) {
-            let (sequence, view) = (proof.sequence(), proof.view());
-            let entry = newest.entry(sequence).or_insert((view, proof.value()));
-            if sequence > low && view > entry.0 {
-                *entry = (view, proof.value());
-            }
+pub(crate) fn selection(view_changes: &[Arc<ViewChange>]) -> BTreeMap<Sequence, Value> {
+    let low = newest_stable(view_changes).map_or(Sequence(0), |stable| stable.head().sequence);
+    let mut newest: BTreeMap<Sequence, (View, &Value)> = BTreeMap::new();
+    let proofs = view_changes.iter().flat_map(|change| &change.prepared);
+    for proof in proofs.filter(|proof| proof.sequence() > low) {
+        let (view, value) = (proof.view(), proof.value());
+        let entry = newest.entry(proof.sequence()).or_insert((view, value));
+        if view > entry.0 {
+            *entry = (view, value);
         }
-        let values = newest
-            .into_iter()
-            .filter(|(sequence, _)| *sequence > low)
-            .map(|(sequence, (_, value))| (sequence, value.clone()))
-            .collect();
-        Self { stable, values }
     }
+    newest
+        .into_iter()
+        .map(|(sequence, (_, value))| (sequence, value.clone()))
+        .collect()
 }
 
 #[cfg(test)]

@@ -61,6 +61,7 @@ pub use identity::{
 };
 pub use limits::{Backoff, Limits, LimitsError};
 pub use membership::{Membership, PinError};
+pub use message::Causes;
 pub use method::{Lane, MESSAGE_BYTES_MAX, Method, Methods, MethodsError, Shape};
 pub use observer::{Direction, FailureKind, Observer, Unobserved};
 pub use refusal::{REFUSAL_TEXT_BYTES_MAX, Refusal, RefusalCode};

@@ -99,7 +99,7 @@ pub(crate) async fn keep_alive(mut pings: PingPong, interval: Duration, timeout:
 }
 
 /// Shows an error with all its causes, for a field of a log line.
-pub(crate) struct Causes<'a>(pub(crate) &'a dyn Error);
+pub struct Causes<'a>(pub &'a dyn Error);
 
 impl fmt::Display for Causes<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

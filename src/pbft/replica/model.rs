@@ -51,7 +51,7 @@ use super::*;
 use crate::message::PrePrepare;
 use crate::proof::PreparedProof;
 use crate::testing::{Seat, committee, scope, value};
-use crate::verify::Selection;
+use crate::verify::selection;
 
 const SEATS: u8 = 4;
 
@@ -401,8 +401,7 @@ impl World {
         // Those from which the same follows are one.
         let mut distinct = BTreeMap::new();
         for set in sets {
-            let selected: Vec<_> = Selection::of(&set)
-                .values
+            let selected: Vec<_> = selection(&set)
                 .iter()
                 .map(|(sequence, value)| (*sequence, value.digest()))
                 .collect();

@@ -9,7 +9,7 @@ use super::{Mode, Note, Reason, Replica};
 use crate::draft::Draft;
 use crate::ids::{Sequence, View};
 use crate::message::{NewView, ViewChange};
-use crate::verify::Selection;
+use crate::verify::{newest_stable, selection};
 
 impl Replica {
     /// Stops taking part in the view and asks for another, with twice the patience.
@@ -92,7 +92,7 @@ impl Replica {
             until.get_or_insert(until_when);
         }
         if asking.len() == quorum && leads && !std::mem::replace(led, true) {
-            let proposals = Selection::of(&asking).values.into_iter().collect();
+            let proposals = selection(&asking).into_iter().collect();
             self.say(Draft::NewView {
                 view,
                 view_changes: asking,
@@ -137,7 +137,7 @@ impl Replica {
         };
         self.slots.values_mut().for_each(Slot::leave_view);
         self.note(Note::Entered(view));
-        if let Some(stable) = Selection::of(&message.view_changes).stable {
+        if let Some(stable) = newest_stable(&message.view_changes) {
             self.stabilize(stable.clone());
         }
         self.mode = Mode::Normal {

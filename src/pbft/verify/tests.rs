@@ -596,8 +596,7 @@ proptest! {
                 Seat::unsigned(seat).view_change(9, stable, prepared)
             })
             .collect();
-        let selected: Vec<_> = Selection::of(&changes)
-            .values
+        let selected: Vec<_> = selection(&changes)
             .iter()
             .map(|(sequence, value)| (sequence.0, value.digest()))
             .collect();
